@@ -1,0 +1,112 @@
+"""`datasets` and `import-volume`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cb2_assist.cli.options import Triple
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def datasets(as_json: bool) -> None:
+    """List what can be opened, with licence, login need and reachability."""
+    from cb2_assist.datasets.registry import known_datasets
+
+    entries = known_datasets()
+    if as_json:
+        rows = [
+            {
+                "name": e.name,
+                "title": e.title,
+                "licence": e.licence,
+                "needs_login": e.needs_login,
+                "reachable": e.reachable,
+                "how_to_open": e.how_to_open,
+            }
+            for e in entries
+        ]
+        click.echo(json.dumps({"datasets": rows}))
+        return
+    for e in entries:
+        state = {True: "ready", False: "not reachable", None: "not tried"}[e.reachable]
+        login = "login needed" if e.needs_login else "no login"
+        click.echo(f"{e.name}: {e.title}\n    {e.licence}; {login}; {state}; {e.how_to_open}")
+    click.echo("Your own: cb2-assist import-volume --help, then --dataset-file DIR/dataset.toml")
+
+
+@click.command("import-volume")
+@click.option("--em", required=True, metavar="FILE[:KEY]", help="uint8 volume, .npy or .npz.")
+@click.option(
+    "--segmentation", required=True, metavar="FILE[:KEY]", help="Whole numbers, 0 = background."
+)
+@click.option("--truth", metavar="FILE[:KEY]", help="Segments as they should be.")
+@click.option("--voxel-nm", type=Triple(), required=True, help="Voxel size.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option(
+    "--axes",
+    type=click.Choice(["zyx", "xyz"]),
+    default="zyx",
+    show_default=True,
+    help="Order of the axes in the files.",
+)
+@click.option("--name", help="Default: the folder's name.")
+@click.option(
+    "--species",
+    type=click.Choice(["mouse", "fly", "human", "zebrafish", "other"]),
+    default="other",
+    show_default=True,
+)
+@click.option("--licence", default="unknown", show_default=True, help="Goes into every label.")
+@click.option("--citation", default="", help="What a user of the data must cite.")
+@click.option("--offset-nm", type=Triple(), default=(0.0, 0.0, 0.0), help="Corner of voxel 0.")
+@click.option("--id-offset", type=click.IntRange(0), default=0, help="Added to every id but 0.")
+@click.option(
+    "--mesh-min-voxels",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Smaller segments get no mesh.",
+)
+def import_volume(
+    em: str,
+    segmentation: str,
+    truth: str | None,
+    voxel_nm: tuple[float, float, float],
+    out: Path,
+    axes: str,
+    name: str | None,
+    species: str,
+    licence: str,
+    citation: str,
+    offset_nm: tuple[float, float, float],
+    id_offset: int,
+    mesh_min_voxels: int,
+) -> None:
+    """Make a local dataset with meshes from .npy or .npz volumes."""
+    from cb2_assist.datasets.importer import import_volume as make
+
+    path = make(
+        em=em,
+        segmentation=segmentation,
+        truth=truth,
+        voxel_nm=voxel_nm,
+        out=out,
+        axes=axes,
+        name=name,
+        species=species,
+        licence=licence,
+        citation=citation,
+        offset_nm=offset_nm,
+        id_offset=id_offset,
+        mesh_min_voxels=mesh_min_voxels,
+        progress=lambda text: click.echo(f"cb2-assist: {text}", err=True),
+    )
+    click.echo(f"{path}")
+    click.echo(f"cb2-assist: open it with cb2-assist --dataset-file {path}", err=True)
+
+
+COMMANDS = (datasets, import_volume)

@@ -1,0 +1,139 @@
+"""`train`: datasets with truth to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cb2_assist.core.errors import UsageError
+
+
+@click.command()
+@click.option(
+    "--dataset-file",
+    "dataset_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="Dataset with truth; give it again for more. The first also gives synthetic cuts.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--name", default="cb2-vit-tiny", show_default=True, help="On the card.")
+@click.option(
+    "--below-z",
+    type=click.IntRange(1),
+    required=True,
+    help="Learn from contacts below this voxel plane; nothing beyond it is read.",
+)
+@click.option("--val-z", metavar="LO:HI", help="Contacts that calibrate and are watched.")
+@click.option(
+    "--calibration-from",
+    type=click.Path(path_type=Path),
+    help="Take calibration and base rates from this model, for a final fit on more data.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--minutes", type=float, default=600.0, show_default=True, help="Stop then; resumable."
+)
+@click.option("--merges", type=click.IntRange(1), default=500, show_default=True, help="For cuts.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]")
+def train(
+    dataset_files: tuple[Path, ...],
+    out: Path,
+    name: str,
+    below_z: int,
+    val_z: str | None,
+    calibration_from: Path | None,
+    epochs: int,
+    minutes: float,
+    merges: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Train a model on datasets with truth. The same command again goes on where it stopped."""
+    from cb2_assist.learning.run import Plan, run_training
+    from cb2_assist.learning.train import Recipe
+
+    folder = run_training(
+        Plan(
+            datasets=dataset_files,
+            out=out,
+            name=name,
+            below_z=below_z,
+            validation_z=_slab(val_z),
+            merges=merges,
+            calibration_from=calibration_from,
+            device=device,
+            minutes=minutes,
+            recipe=Recipe(seed=seed, epochs=epochs),
+        ),
+        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+    )
+    if folder:
+        click.echo(str(folder))
+
+
+def _slab(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (int(v) for v in text.split(":"))
+    except ValueError:
+        low, high = 0, 0
+    if not 0 <= low < high:
+        raise UsageError(f"--val-z takes two voxel planes LO:HI with LO < HI, got {text!r}.")
+    return low, high
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Dataset file with truth."
+)
+@click.option("--model", type=click.Path(path_type=Path), help="Default: the shipped one.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="For metrics.json.")
+@click.option("--from-z", type=click.IntRange(0), default=0, help="Only contacts at or above.")
+@click.option(
+    "--training",
+    type=click.Path(path_type=Path),
+    help="Dataset file that the model learnt from: trains the baseline beside it.",
+)
+@click.option("--below-z", type=click.IntRange(0), default=0, help="Training was below this plane.")
+@click.option("--merges", type=click.IntRange(0), default=0, help="Synthetic merges for cuts.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]")
+def evaluate(
+    data: Path,
+    model: Path | None,
+    out: Path,
+    from_z: int,
+    training: Path | None,
+    below_z: int,
+    merges: int,
+    device: str,
+) -> None:
+    """Measure a model on the touching pairs of a dataset with truth."""
+    from cb2_assist.learning.evaluate import Request
+    from cb2_assist.learning.evaluate import evaluate as measure
+    from cb2_assist.resources import resource_dir
+    from cb2_assist.settings import DEFAULT_MODEL
+
+    if (training is None) != (below_z == 0):
+        raise UsageError("--training and --below-z go together.")
+    folder = model or resource_dir("models") / DEFAULT_MODEL
+    result = measure(
+        Request(data, folder, out, from_z, training, below_z, merges, device),
+        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+    )
+    for task, t in result["tasks"].items():
+        sets = t.get("subsets") or {"all": {"model": t}}
+        for name, who in sets.items():
+            for what, f in who.items():
+                row = ", ".join(
+                    f"{k} {f[k]['value']:.3f} [{f[k]['ci95'][0]:.3f}, {f[k]['ci95'][1]:.3f}]"
+                    for k in ("balanced_accuracy", "auroc", "ece15")
+                )
+                click.echo(f"{task}, {name}, {what}: n {f['n']}, {row}")
+
+
+COMMANDS = (train, evaluate)

@@ -1,0 +1,123 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cb2_assist.core.errors import AssistError, UsageError
+from cb2_assist.core.geometry import PointNm, Resolution
+from cb2_assist.core.records import SegmentId, segment_id
+
+if TYPE_CHECKING:
+    from cb2_assist.app import Assistant, DatasetChoice
+    from cb2_assist.datasets.source import Source
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Triple(click.ParamType[tuple[float, float, float]]):
+    """``X,Y,Z``."""
+
+    name = "x,y,z"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float]:
+        """Three numbers, separated by commas or spaces."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            x, y, z = (float(v) for v in str(value).replace(",", " ").split())
+        except ValueError:
+            self.fail(f"{value!r} is not three numbers X,Y,Z", param, ctx)
+        return x, y, z
+
+
+class SegmentIdType(click.ParamType[SegmentId]):
+    """A decimal 64-bit id."""
+
+    name = "id"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> SegmentId:
+        """Digits only."""
+        try:
+            return segment_id(value)
+        except AssistError as e:
+            self.fail(str(e), param, ctx)
+
+
+def dataset_options(command: F) -> F:
+    """``--dataset`` and ``--dataset-file``, one of which is needed."""
+    command = click.option(
+        "--dataset-file",
+        type=click.Path(path_type=Path),
+        help="Your own dataset, as import-volume writes it.",
+    )(command)
+    return click.option("--dataset", metavar="NAME", help="A known dataset; see `datasets`.")(
+        command
+    )
+
+
+def model_options(command: F) -> F:
+    """``--model`` and ``--device``."""
+    command = click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda[:n]",
+        help="Where the network runs.",
+    )(command)
+    return click.option(
+        "--model",
+        type=click.Path(path_type=Path),
+        help="Model folder instead of the shipped one.",
+    )(command)
+
+
+def chosen(dataset: str | None, dataset_file: Path | None) -> DatasetChoice:
+    """The dataset that was asked for.
+
+    Raises:
+        UsageError: None or two were named.
+    """
+    from cb2_assist.app import DatasetChoice
+
+    if (dataset is None) == (dataset_file is None):
+        raise UsageError(
+            "Name one dataset: --dataset NAME (cb2-assist datasets lists them) or --dataset-file "
+            "FILE.toml."
+        )
+    return DatasetChoice(dataset, dataset_file)
+
+
+def open_assistant(
+    dataset: str | None,
+    dataset_file: Path | None,
+    model: Path | None,
+    device: str,
+    threads: int | None = None,
+    *,
+    soon: bool = False,
+) -> Assistant:
+    """Build the assistant that the options describe."""
+    choice = chosen(dataset, dataset_file)
+    from cb2_assist.app import build_assistant
+
+    return build_assistant(choice, model=model, device=device, threads=threads, soon=soon)
+
+
+def point_nm(at: tuple[float, float, float], unit: str, source: Source) -> PointNm:
+    """A point as given on the command line.
+
+    ``voxel`` counts voxels of the resolution that the viewer shows; the point is its centre.
+    """
+    if unit == "nm":
+        return PointNm.of(at)
+    res: Resolution = source.layers.resolution
+    return PointNm.of((v + 0.5) * r for v, r in zip(at, res, strict=True))

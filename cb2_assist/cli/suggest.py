@@ -1,0 +1,229 @@
+"""`suggest` and `score`: the same pipeline without a browser."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from cb2_assist.cli.options import (
+    SegmentIdType,
+    Triple,
+    dataset_options,
+    model_options,
+    open_assistant,
+    point_nm,
+)
+from cb2_assist.core.errors import AssistError, UsageError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import BaseRate, Kind, SegmentId, Site, segment_id
+from cb2_assist.settings import MAX_CANDIDATES
+
+if TYPE_CHECKING:
+    from cb2_assist.app import Assistant
+
+
+@click.command()
+@dataset_options
+@model_options
+@click.option("--at", type=Triple(), required=True, help="Point on the segment.")
+@click.option(
+    "--unit", type=click.Choice(["nm", "voxel"]), default="nm", show_default=True, help="Of --at."
+)
+@click.option("--segment", type=SegmentIdType(), help="Default: the segment at the point.")
+@click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this question.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_CANDIDATES),
+    default=MAX_CANDIDATES,
+    show_default=True,
+    help="Most candidates to judge.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def suggest(
+    dataset: str | None,
+    dataset_file: Path | None,
+    model: Path | None,
+    device: str,
+    at: tuple[float, float, float],
+    unit: str,
+    segment: SegmentId | None,
+    kind: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Suggest joins and cuts at a point, exactly as the page shows them."""
+    assistant = open_assistant(dataset, dataset_file, model, device)
+    try:
+        found = assistant.suggest(
+            point_nm(at, unit, assistant.source), segment, Kind(kind) if kind else None, limit
+        )
+    finally:
+        assistant.close()
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+        return
+    for s in found.suggestions:
+        what = (
+            f"join {s.site.segment} + {s.site.partner}"
+            if s.site.partner
+            else f"cut {s.site.segment}"
+        )
+        mark = "  not reliable here" if s.ood.flag else ""
+        click.echo(f"{s.confidence:6.1%}  {what}  {s.reason}{mark}")
+    if found.note:
+        click.echo(found.note)
+
+
+@click.command()
+@dataset_options
+@model_options
+@click.option(
+    "--sites",
+    type=click.Path(path_type=Path, allow_dash=True),
+    required=True,
+    help='JSON lines {"id","kind","segment","partner","point_nm"}; - for stdin.',
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, allow_dash=True), required=True, help="- for stdout."
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="Sites at once."
+)
+@click.option("--threads", type=click.IntRange(1), help="Default: one per core.")
+@click.option(
+    "--base-rate",
+    default="state",
+    show_default=True,
+    metavar="state|0..1",
+    help="For the confidence: the dataset's saved rate, or a number.",
+)
+def score(
+    dataset: str | None,
+    dataset_file: Path | None,
+    model: Path | None,
+    device: str,
+    sites: Path,
+    out: Path,
+    batch: int,
+    threads: int | None,
+    base_rate: str,
+) -> None:
+    """Judge given sites, in order.
+
+    Each answer repeats id, kind, segment, partner and point_nm and adds score, confidence,
+    interval and ood, or error.
+    """
+    rate = _base_rate(base_rate)
+    if str(out) != "-" and out.exists() and sites.exists() and out.samefile(sites):
+        raise UsageError(f"--sites and --out are both {out}. Write the answers to another file.")
+    with ExitStack() as stack:
+        source = stack.enter_context(_input(sites))
+        assistant = open_assistant(dataset, dataset_file, model, device, threads)
+        stack.callback(assistant.close)
+        rates = dict.fromkeys(Kind, rate) if rate else assistant.base_rates
+        sink = stack.enter_context(_output(out))
+        for row in _scored(assistant, source, batch, rates):
+            sink.write(json.dumps(row) + "\n")
+
+
+def _scored(
+    assistant: Assistant, lines: IO[str], batch: int, rates: dict[Kind, BaseRate]
+) -> Iterator[dict[str, Any]]:
+    """Answers in order; lines that are no sites become errors in their place."""
+    rows: list[tuple[dict[str, Any], Site | None, str]] = []
+
+    def flush() -> Iterator[dict[str, Any]]:
+        answers = assistant.score(
+            [s for _, s, _ in rows if s is not None], batch=batch, base_rates=rates
+        )
+        for given, site, error in rows:
+            if site is None:
+                yield {**given, "error": error}
+                continue
+            answer = next(answers)
+            if answer.suggestion is None:
+                yield {**given, "error": answer.error}
+            else:
+                s = answer.suggestion
+                yield {
+                    **given,
+                    "score": s.score,
+                    "confidence": s.confidence,
+                    "interval": list(s.interval),
+                    "ood": s.ood.to_json(),
+                    "base_rate": rates[site.kind].to_json(),
+                }
+        rows.clear()
+
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            rows.append(_read_site(line, number))
+        if len(rows) == batch:
+            yield from flush()
+    yield from flush()
+
+
+def _read_site(line: str, number: int) -> tuple[dict[str, Any], Site | None, str]:
+    given: dict[str, Any] = {"id": None}
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            return given, None, f"line {number} is not a JSON object"
+        given = {k: row.get(k) for k in ("id", "kind", "segment", "partner", "point_nm")}
+        partner = row.get("partner")
+        site = Site(
+            Kind(row["kind"]),
+            segment_id(row["segment"]),
+            None if partner is None else segment_id(partner),
+            PointNm.of(row["point_nm"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, AssistError) as e:
+        what = f"{e} is missing" if isinstance(e, KeyError) else str(e)
+        return given, None, f"line {number}: {what}"
+    # ids are text on the way out, however they came in
+    given["segment"] = str(site.segment)
+    given["partner"] = None if site.partner is None else str(site.partner)
+    return given, site, ""
+
+
+def _base_rate(text: str) -> BaseRate | None:
+    if text == "state":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise UsageError(
+            f"--base-rate takes state or a number between 0 and 1, got {text!r}. "
+            "Estimating it from the sites (auto) is not in this version."
+        )
+    return BaseRate(value, "given", 0)
+
+
+def _input(sites: Path) -> AbstractContextManager[IO[str]]:
+    if str(sites) == "-":
+        return nullcontext(sys.stdin)
+    try:
+        # a byte that is no UTF-8 spoils its own line, not the file
+        return sites.open(encoding="utf-8", errors="replace")
+    except OSError as e:
+        raise UsageError(f"The sites {sites} cannot be read: {e.strerror}.") from e
+
+
+def _output(out: Path) -> AbstractContextManager[IO[str]]:
+    if str(out) == "-":
+        return nullcontext(sys.stdout)
+    try:
+        return out.open("w", encoding="utf-8")
+    except OSError as e:
+        raise UsageError(f"{out} cannot be written: {e.strerror}.") from e
+
+
+COMMANDS = (suggest, score)

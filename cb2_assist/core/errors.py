@@ -1,0 +1,137 @@
+"""Everything that can go wrong and is not our fault, in one tree.
+
+    AssistError (500)
+    ├─ UsageError (400)              what was asked cannot be understood
+    │  ├─ BadPointError
+    │  ├─ BadIdError
+    │  └─ BadRequestError
+    ├─ DatasetError (502)            the data cannot be had
+    │  ├─ UnknownDatasetError (404)
+    │  ├─ BadVolumeError (400)
+    │  ├─ OutOfBoundsError (404)
+    │  ├─ BackgroundError (404)
+    │  └─ SegmentNotFoundError (404)
+    ├─ ModelError (500)              weights and card do not fit
+    ├─ LabelError (500)              the label file cannot be used
+    │  ├─ LabelFileLockedError (423)
+    │  └─ LabelFileReadOnlyError (507)
+    ├─ DecisionError (409)           a verdict that cannot be taken now
+    ├─ ServerError (500)
+    │  └─ PortBusyError (500)
+    └─ ForbiddenError (403)          token, Host or Origin do not fit
+
+Each message says what was given, what is known and what to do next. The command line prints it on
+stderr and exits 1 (2 for `UsageError`); the page shows it in the status line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class AssistError(Exception):
+    """Base of every error whose message is meant for the person at the keyboard."""
+
+    http_status = 500
+    exit_code = 1
+
+
+class UsageError(AssistError):
+    """What was asked cannot be understood."""
+
+    http_status = 400
+    exit_code = 2
+
+
+class BadPointError(UsageError, ValueError):
+    """Not a point, box or voxel size."""
+
+
+class BadIdError(UsageError, ValueError):
+    """Not an unsigned 64-bit segment id."""
+
+
+class BadRequestError(UsageError, ValueError):
+    """A message from the page or a script that does not have the agreed form."""
+
+
+class DatasetError(AssistError):
+    """The data cannot be had."""
+
+    http_status = 502
+
+
+class UnknownDatasetError(DatasetError, LookupError):
+    """No dataset goes by this name."""
+
+    http_status = 404
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"There is no dataset {name!r}. Known: {', '.join(sorted(known)) or 'none'}. "
+            "Open your own with --dataset-file FILE.toml (cb2-assist import-volume makes one)."
+        )
+
+
+class BadVolumeError(DatasetError, ValueError):
+    """A volume that cannot be read or does not fit its partner."""
+
+    http_status = 400
+
+
+class OutOfBoundsError(DatasetError, LookupError):
+    """A point outside the volume."""
+
+    http_status = 404
+
+
+class BackgroundError(DatasetError, LookupError):
+    """A point on background, where there is no segment."""
+
+    http_status = 404
+
+
+class SegmentNotFoundError(DatasetError, LookupError):
+    """A segment id that does not occur where it was said to be."""
+
+    http_status = 404
+
+
+class ModelError(AssistError):
+    """Weights, card and code do not fit together."""
+
+
+class LabelError(AssistError):
+    """The label file cannot be used as asked."""
+
+
+class LabelFileLockedError(LabelError):
+    """Another server holds the label file."""
+
+    http_status = 423
+
+
+class LabelFileReadOnlyError(LabelError):
+    """The label file cannot be written: read-only or disk full. Nothing was recorded."""
+
+    http_status = 507
+
+
+class DecisionError(AssistError):
+    """A verdict, undo or redo that cannot be taken in the present state."""
+
+    http_status = 409
+
+
+class ServerError(AssistError):
+    """The local server cannot run as asked."""
+
+
+class PortBusyError(ServerError):
+    """Something else listens on the port."""
+
+
+class ForbiddenError(AssistError):
+    """Token, Host or Origin do not fit."""
+
+    http_status = 403

@@ -1,0 +1,1 @@
+"""Where EM, segments and meshes come from. Knows neither models nor people."""

@@ -1,0 +1,251 @@
+"""The `dataset.toml` of a local dataset: read, checked, written.
+
+    [dataset]
+    name = "fib25"
+    em = "precomputed://file://em"              # relative to this file, or any cloud-volume path
+    segmentation = "precomputed://file://seg"
+    truth = "precomputed://file://truth"        # optional, only simulate and evaluate read it
+    species = "fly"                             # mouse | fly | human | zebrafish | other
+    licence = "CC BY 3.0"
+    citation = "..."
+
+`import-volume` adds `version` (what the labels are tied to), `em_mean` and `em_std` (so that
+opening is fast) and `complete = true` (every chunk was written; a missing one is damage and not
+background).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cb2_assist.core.errors import DatasetError, UsageError
+from cb2_assist.datasets.source import EmStatistics
+
+FILE_NAME = "dataset.toml"
+SPECIES: tuple[str, ...] = ("mouse", "fly", "human", "zebrafish", "other")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REQUIRED = ("name", "em", "segmentation")
+_TEXT = (*_REQUIRED, "truth", "species", "licence", "citation", "version")
+_KNOWN = (*_TEXT, "em_mean", "em_std", "complete")
+_FILE_PREFIX = "precomputed://file://"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFile:
+    """What a dataset.toml says.
+
+    Attributes:
+        em: Cloud-volume path; local ones as ``precomputed://file:///absolute/folder``.
+        segmentation: The same for the segmentation.
+        truth: The same for the truth, or None.
+        version: Content id that import wrote, or None.
+        em_statistics: What import measured, or None.
+        complete: Whether a missing chunk is damage rather than background.
+    """
+
+    name: str
+    em: str
+    segmentation: str
+    truth: str | None = None
+    species: str = "other"
+    licence: str = "unknown"
+    citation: str = ""
+    version: str | None = None
+    em_statistics: EmStatistics | None = None
+    complete: bool = False
+
+
+def check_name(name: str) -> str:
+    """Return the name when it can also name a label file.
+
+    Raises:
+        UsageError: It has other characters, or is empty or too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"A dataset's name is 1 to 64 letters, digits, '.', '_' or '-' and starts with a "
+            f"letter or digit, got {name!r}."
+        )
+    return name
+
+
+def check_species(species: str) -> str:
+    """Return the species when it is one of `SPECIES`.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if species not in SPECIES:
+        raise UsageError(f"There is no species {species!r} here. Known: {', '.join(SPECIES)}.")
+    return species
+
+
+def check_text(what: str, text: str) -> str:
+    """Return the text when it is one line without control characters.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not text.isprintable():
+        raise UsageError(f"The {what} must be one line of printable text, got {text!r}.")
+    return text
+
+
+def local_folder(cloudpath: str) -> Path | None:
+    """Folder of a path that `read_dataset_file` returned; None when it is not on this machine."""
+    if not cloudpath.startswith(_FILE_PREFIX):
+        return None
+    return Path(cloudpath.removeprefix(_FILE_PREFIX))
+
+
+def read_dataset_file(path: Path) -> DatasetFile:
+    """Read and check a dataset.toml.
+
+    Raises:
+        DatasetError: The file is missing or unreadable, or what it says cannot be used.
+    """
+    path = _existing(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise DatasetError(f"Cannot read the dataset file {path}: {e.strerror}.") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise DatasetError(f"The dataset file {path} is not valid TOML: {e}.") from e
+    table = _dataset_table(path, document)
+    for key in _TEXT:
+        if key in table and not isinstance(table[key], str):
+            raise DatasetError(f"{path}: {key} must be text in quotes, got {table[key]!r}.")
+    missing = [k for k in _REQUIRED if not table.get(k)]
+    if missing:
+        raise DatasetError(
+            f"{path}: [dataset] lacks {', '.join(missing)}. Needed: {', '.join(_REQUIRED)}."
+        )
+    try:
+        check_name(table["name"])
+        check_species(table.get("species", "other"))
+        for key in _TEXT:
+            check_text(key, table.get(key, ""))
+    except UsageError as e:
+        raise DatasetError(f"{path}: {e}") from e
+    folder = path.parent
+    truth = table.get("truth")
+    return DatasetFile(
+        name=table["name"],
+        em=_cloudpath(path, folder, "em", table["em"]),
+        segmentation=_cloudpath(path, folder, "segmentation", table["segmentation"]),
+        truth=_cloudpath(path, folder, "truth", truth) if truth else None,
+        species=table.get("species", "other"),
+        licence=table.get("licence") or "unknown",
+        citation=table.get("citation", ""),
+        version=table.get("version") or None,
+        em_statistics=_em_statistics(path, table),
+        complete=_flag(path, table, "complete"),
+    )
+
+
+def write_dataset_file(path: Path, dataset: DatasetFile) -> None:
+    """Write a dataset.toml that `read_dataset_file` reads back."""
+    values: dict[str, str | float | bool | None] = {
+        "name": dataset.name,
+        "version": dataset.version,
+        "em": dataset.em,
+        "segmentation": dataset.segmentation,
+        "truth": dataset.truth,
+        "species": dataset.species,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+    }
+    if dataset.em_statistics is not None:
+        values["em_mean"] = dataset.em_statistics.mean
+        values["em_std"] = dataset.em_statistics.std
+    values["complete"] = dataset.complete
+    # JSON's strings, numbers and booleans are valid TOML as long as nothing is escaped to \\u pairs
+    lines = [
+        f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items() if v is not None
+    ]
+    path.write_text("[dataset]\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _existing(path: Path) -> Path:
+    path = path.expanduser().absolute()
+    if path.is_dir():
+        inside = path / FILE_NAME
+        hint = f" Did you mean {inside}?" if inside.is_file() else ""
+        raise DatasetError(f"{path} is a folder, a dataset file is needed.{hint}")
+    if not path.exists():
+        raise DatasetError(
+            f"There is no dataset file {path}. cb2-assist import-volume makes one from a volume."
+        )
+    return path
+
+
+def _dataset_table(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    if "cave" in document:
+        raise DatasetError(
+            f"{path} names a CAVE datastack; this version opens local and public precomputed "
+            "volumes only: give em and segmentation under [dataset]."
+        )
+    table = document.get("dataset")
+    if not isinstance(table, dict):
+        raise DatasetError(f"{path} has no [dataset] table with {', '.join(_REQUIRED)}.")
+    unknown = sorted(set(table) - set(_KNOWN))
+    if unknown:
+        raise DatasetError(
+            f"{path}: [dataset] has unknown keys {', '.join(unknown)}. Known: {', '.join(_KNOWN)}."
+        )
+    return table
+
+
+def _cloudpath(path: Path, folder: Path, key: str, value: str) -> str:
+    """Absolute form of a layer's path; relative folders may not leave the file's folder."""
+    bare = value.removeprefix("precomputed://")
+    if bare.startswith(("graphene://", "middleauth+")):
+        raise DatasetError(
+            f"{path}: {key} = {value!r} needs a CAVE server; this version opens precomputed "
+            "volumes only."
+        )
+    if not bare.startswith("file://"):
+        if "://" not in bare:
+            raise DatasetError(
+                f"{path}: {key} = {value!r} is not a cloud-volume path. Write a folder beside "
+                f"this file as {_FILE_PREFIX}FOLDER, anything else with its protocol, e.g. "
+                "precomputed://https://..."
+            )
+        return value
+    given = bare.removeprefix("file://")
+    target = (folder / given).resolve()
+    if not Path(given).is_absolute() and not target.is_relative_to(folder.resolve()):
+        raise DatasetError(
+            f"{path}: {key} = {value!r} leaves the folder of the dataset file. Write it as an "
+            f"absolute path ({_FILE_PREFIX}/...) if that is meant."
+        )
+    return f"{_FILE_PREFIX}{target}"
+
+
+def _em_statistics(path: Path, table: dict[str, Any]) -> EmStatistics | None:
+    if "em_mean" not in table and "em_std" not in table:
+        return None
+    try:
+        mean, std = float(table["em_mean"]), float(table["em_std"])
+    except (KeyError, TypeError, ValueError):
+        mean = std = math.nan
+    if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
+        raise DatasetError(
+            f"{path}: em_mean and em_std must be two numbers, std not negative, got "
+            f"{table.get('em_mean')!r} and {table.get('em_std')!r}. Remove both to measure again."
+        )
+    return EmStatistics(mean, std)
+
+
+def _flag(path: Path, table: dict[str, Any], key: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise DatasetError(f"{path}: {key} must be true or false, got {value!r}.")
+    return value

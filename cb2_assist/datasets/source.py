@@ -1,0 +1,114 @@
+"""What every dataset offers: EM and segments on one voxel grid, and layers for the viewer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
+from cb2_assist.core.records import SegmentId
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What a person should know about a dataset, and what every label carries."""
+
+    name: str
+    version: str
+    """Segmentation version or timestamp; labels are only comparable within one."""
+    species: str
+    """mouse, fly, human, zebrafish or other."""
+    licence: str
+    citation: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmStatistics:
+    """Grey level of the whole EM, for normalisation; computed once, the same on every open."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """EM and segments of one box on the segmentation's grid.
+
+    Attributes:
+        box: Absolute voxels; never larger than the dataset's bounds.
+        em: uint8, shape ``box.shape``, axes x, y, z, Fortran order.
+        seg: uint64, same shape and order; 0 is background.
+    """
+
+    box: BoxVx
+    resolution: Resolution
+    em: NDArray[np.uint8]
+    seg: NDArray[np.uint64]
+
+    def crop(self, box: BoxVx) -> Cutout:
+        """The part inside ``box`` (clipped to this cutout), as views on the same memory."""
+        b = box.clip(self.box)
+        s = tuple(slice(lo - o, hi - o) for lo, hi, o in zip(b.lo, b.hi, self.box.lo, strict=True))
+        return Cutout(b, self.resolution, self.em[s], self.seg[s])
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerLayers:
+    """What the viewer needs to show the dataset.
+
+    Attributes:
+        em: Path below ``/data/`` on our port, or a full Neuroglancer source URL.
+        seg: The same for the segmentation.
+        roots: ``{prefix: folder}`` that the server must serve below ``/data/prefix/``.
+        resolution: Voxel size that the viewer shows, nm.
+    """
+
+    em: str
+    seg: str
+    resolution: Resolution
+    roots: dict[str, Path] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A dataset that is open. Methods may be called from several threads at once."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Name, version, licence."""
+
+    @property
+    def resolution(self) -> Resolution:
+        """Voxel size of cutouts, nm."""
+
+    @property
+    def bounds(self) -> BoxVx:
+        """Voxels that exist, absolute, at `resolution`."""
+
+    @property
+    def em_statistics(self) -> EmStatistics:
+        """Grey level of the whole EM."""
+
+    @property
+    def layers(self) -> ViewerLayers:
+        """What the viewer shows."""
+
+    def segment_at(self, point: PointNm) -> SegmentId:
+        """Segment that holds the point; 0 on background.
+
+        Raises:
+            OutOfBoundsError: The point lies outside the volume.
+        """
+
+    def cutout(self, box: BoxVx) -> Cutout:
+        """EM and segments of ``box`` clipped to the bounds.
+
+        Raises:
+            DatasetError: The data cannot be read.
+        """
+
+    def close(self) -> None:
+        """Let go of files and connections."""

@@ -1,0 +1,1 @@
+"""Who decided what on which evidence; undo and redo as events. Knows no SQL."""

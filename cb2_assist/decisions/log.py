@@ -1,0 +1,266 @@
+"""One person's decisions on one dataset: decide, undo, redo, and what is in force.
+
+Everything follows from the store's events, so it is the same after a restart. This module knows
+the store's protocol only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from threading import RLock
+from typing import Any
+
+from cb2_assist.core.errors import DecisionError
+from cb2_assist.core.records import Decision, LabelEvent, SegmentId, Suggestion, Verdict
+from cb2_assist.labels.codec import answered_sites
+from cb2_assist.labels.store import EventKind, EventStep, LabelStore, NewEvent, StaleEventError
+
+_MOST_TRIES = 20
+
+
+class DecisionLog:
+    """Undo is a stack over this person's decisions in the dataset, whatever the version.
+
+    A new decision clears what could be redone. Every method may be called from any thread.
+    `decide`, `undo` and `redo` wait for the disk; `can_undo`, `can_redo` and `current` never wait.
+    """
+
+    def __init__(self, store: LabelStore, *, user: str, dataset: str, version: str) -> None:
+        """Read this person's events once; later calls read on from there."""
+        self._store = store
+        self._user, self._dataset, self._version = user, dataset, version
+        self._lock = RLock()
+        self._last_id = 0
+        self._steps: dict[int, EventStep] = {}
+        self._done: list[int] = []
+        self._undone: list[int] = []
+        self._sites: dict[str, list[int]] = {}
+        self._current: dict[str, int] = {}
+        self._catch_up()
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether a decision of this person is in force."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether the last thing done was to undo."""
+        return bool(self._undone)
+
+    def decide(self, decision: Decision) -> LabelEvent:
+        """Record an answer; the same idempotency key again returns the first event.
+
+        Another answer on a site takes the place of the earlier one, which stays in the log.
+
+        Raises:
+            DecisionError: Not for this log, nothing to answer, or a key with another meaning.
+            LabelFileReadOnlyError: Read-only or full; nothing was recorded.
+            LabelError: Any other failure; nothing was recorded.
+        """
+        given = (decision.user, decision.dataset, decision.version)
+        if given != (self._user, self._dataset, self._version):
+            raise DecisionError(
+                f"This session records {self._user} on {self._dataset} {self._version}, but the "
+                f"decision is {given[0]}'s on {given[1]} {given[2]}. Nothing was recorded; reload "
+                "the page."
+            )
+        if not answered_sites(decision):
+            raise DecisionError(
+                "'None of these' closes the open joins on screen, and there are none. Nothing was "
+                "recorded."
+            )
+        with self._lock:
+            event = self._store.append(NewEvent.of(decision))
+            self._catch_up()
+        return event
+
+    def undo(self, *, idempotency_key: str) -> LabelEvent:
+        """Take back this person's latest decision that is in force.
+
+        Returns:
+            The event; its ``target`` is the decision's id.
+
+        Raises:
+            DecisionError: There is none.
+            LabelError: As for `decide`.
+        """
+        return self._turn(EventKind.UNDO, idempotency_key)
+
+    def redo(self, *, idempotency_key: str) -> LabelEvent:
+        """Put back the decision that was undone last, unless one was made since.
+
+        Raises:
+            DecisionError: There is none.
+            LabelError: As for `decide`.
+        """
+        return self._turn(EventKind.REDO, idempotency_key)
+
+    def current(self) -> Mapping[str, LabelEvent]:
+        """The decision in force for each answered site of this version, by suggestion id.
+
+        A snapshot; each event is read when it is asked for. Sites that *none of these* closed
+        lead to that decision.
+        """
+        return _Events(self._store, self._current.copy())
+
+    def verdict(self, suggestion_id: str) -> Verdict | None:
+        """The answer in force on a site; None where there is none."""
+        at = self._current.get(suggestion_id)
+        decision = None if at is None else self._store.get(at).decision
+        if decision is None:
+            return None
+        return Verdict.REJECT if decision.verdict is Verdict.NONE else decision.verdict
+
+    def event(self, event_id: int) -> LabelEvent:
+        """The event of this id, e.g. the target of an undo."""
+        return self._store.get(event_id)
+
+    def history(self) -> Iterator[LabelEvent]:
+        """Every event of this person in the dataset, oldest first."""
+        return self._store.events(dataset=self._dataset, user=self._user)
+
+    def _turn(self, kind: EventKind, key: str) -> LabelEvent:
+        with self._lock:
+            for _ in range(_MOST_TRIES):
+                try:
+                    event = self._store.append(self._turn_event(kind, key))
+                except StaleEventError:
+                    self._catch_up()
+                    continue
+                self._catch_up()
+                return event
+        raise DecisionError(
+            f"Other programs keep writing decisions of {self._user}. Nothing was recorded; try "
+            "again."
+        )
+
+    def _turn_event(self, kind: EventKind, key: str) -> NewEvent:
+        """What to append; for a key that was used before, the store returns what it has."""
+        self._catch_up()
+        stack = self._done if kind is EventKind.UNDO else self._undone
+        if stack:
+            target = stack[-1]
+        else:
+            stored = self._store.find(key)
+            if stored is None or stored.event != kind.value or stored.target is None:
+                raise DecisionError(
+                    f"There is no decision of {self._user} in {self._dataset} to {kind.value}."
+                )
+            target = stored.target
+        version = self._steps[target].version if target in self._steps else self._version
+        return NewEvent(
+            kind,
+            self._user,
+            self._dataset,
+            version,
+            key,
+            target=target,
+            after=self._last_id,
+        )
+
+    def _catch_up(self) -> None:
+        """Read on: our own event and whatever others wrote in this person's name."""
+        newer = self._store.steps(dataset=self._dataset, user=self._user, after=self._last_id)
+        for step in newer:
+            self._apply(step)
+            self._last_id = step.id
+
+    def _apply(self, step: EventStep) -> None:
+        if step.event is EventKind.DECISION:
+            self._steps[step.id] = step
+            self._done.append(step.id)
+            self._undone.clear()
+            self._put(step)
+            return
+        target = step.target or 0
+        if step.event is EventKind.UNDO:
+            _drop(self._done, target)
+            self._undone.append(target)
+            self._take(self._steps[target])
+        else:
+            _drop(self._undone, target)
+            self._done.append(target)
+            self._put(self._steps[target])
+
+    def _put(self, step: EventStep) -> None:
+        if step.version == self._version:
+            for site in step.sites:
+                self._sites.setdefault(site, []).append(step.id)
+                self._choose(site)
+
+    def _take(self, step: EventStep) -> None:
+        if step.version == self._version:
+            for site in step.sites:
+                self._sites[site].remove(step.id)
+                self._choose(site)
+
+    def _choose(self, site: str) -> None:
+        """The decision that counts: the latest answer, or the latest skip when there is none."""
+        ids = self._sites[site]
+        if len(ids) == 1:
+            self._current[site] = ids[0]
+        elif ids:
+            self._current[site] = max(ids, key=lambda i: (self._steps[i].is_answer, i))
+        else:
+            del self._sites[site], self._current[site]
+
+
+def _drop(stack: list[int], target: int) -> None:
+    """Our undo and redo take the top; a script may have written ones that do not."""
+    if stack and stack[-1] == target:
+        stack.pop()
+    elif target in stack:
+        stack.remove(target)
+
+
+class _Events(Mapping[str, LabelEvent]):
+    """Events by suggestion id, read from the store one by one and kept."""
+
+    def __init__(self, store: LabelStore, ids: dict[str, int]) -> None:
+        self._store, self._ids = store, ids
+        self._read: dict[int, LabelEvent] = {}
+
+    def __getitem__(self, suggestion_id: str) -> LabelEvent:
+        event_id = self._ids[suggestion_id]
+        if event_id not in self._read:
+            self._read[event_id] = self._store.get(event_id)
+        return self._read[event_id]
+
+    def __contains__(self, suggestion_id: object) -> bool:
+        return suggestion_id in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def alternative(
+    suggestion: Suggestion,
+    *,
+    verdict: Verdict | None = None,
+    views_sha256: str | None = None,
+    supervoxels: tuple[SegmentId, SegmentId | None] | None = None,
+) -> dict[str, Any]:
+    """What a decision keeps of each suggestion that was on screen.
+
+    Args:
+        suggestion: As it was shown.
+        verdict: Its answer in force when the decision was made. *None of these* leaves accepted
+            and rejected ones as they are.
+        views_sha256: Content address of its views, when they were kept.
+        supervoxels: Under the two sides of its point, when known.
+    """
+    shown = suggestion.to_json()
+    kept = ("id", "kind", "segment", "partner", "point_nm", "score", "confidence", "interval")
+    document: dict[str, Any] = {name: shown[name] for name in kept}
+    if verdict is not None:
+        document["verdict"] = verdict.value
+    if views_sha256 is not None:
+        document["views_sha256"] = views_sha256
+    if supervoxels is not None:
+        a, b = supervoxels
+        document["supervoxels"] = [str(a), None if b is None else str(b)]
+    return document

@@ -1,0 +1,1 @@
+"""The durable event log behind decisions, and the views that the model saw."""

@@ -1,0 +1,199 @@
+"""One event, one row: how events are written in a transaction and read back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from cb2_assist.core.errors import DecisionError
+from cb2_assist.core.records import LabelEvent, Verdict
+from cb2_assist.labels.codec import answered_sites, decision_from_text, decision_to_text
+from cb2_assist.labels.store import EventKind, NewEvent, StaleEventError
+
+EVENT_COLUMNS = "e.id, e.event, e.target, e.recorded_at, e.user, e.idempotency_key, e.body"
+"""What `event_of` reads, from a table or view ``e``."""
+
+
+def append_in_one_transaction(
+    conn: sqlite3.Connection, rows: Sequence[tuple[NewEvent, str | None]]
+) -> list[LabelEvent]:
+    """Append events with their `body_of`, all or none; on return they are on disk.
+
+    Raises:
+        DecisionError: A key belongs to a different event, or a target cannot be undone or redone.
+        StaleEventError: See `NewEvent.after`.
+    """
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        done = [_append(conn, event, body) for event, body in rows]
+        conn.execute("COMMIT")
+    except BaseException:
+        # a full disk may have rolled the transaction back already
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+    return done
+
+
+def _append(conn: sqlite3.Connection, new: NewEvent, body: str | None) -> LabelEvent:
+    stored = find_event(conn, "e.idempotency_key = ?", new.idempotency_key)
+    if stored is not None:
+        _check_same(conn, new, stored)
+        return stored
+    if new.after is not None:
+        newer = conn.execute(
+            "SELECT 1 FROM events WHERE dataset = ? AND user = ? AND id > ? LIMIT 1",
+            (new.dataset, new.user, new.after),
+        ).fetchone()
+        if newer:
+            raise StaleEventError
+    if new.target is not None:
+        _check_target(conn, new)
+    recorded_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    columns = {
+        "event": new.event.value,
+        "target": new.target,
+        "recorded_at": recorded_at,
+        "idempotency_key": new.idempotency_key,
+        "user": new.user,
+        "dataset": new.dataset,
+        "version": new.version,
+        "body": body,
+        **_decision_columns(new),
+    }
+    event_id = _insert(conn, "events", columns)
+    _insert_sites(conn, new, event_id)
+    return LabelEvent(
+        event_id,
+        new.event.value,
+        new.target,
+        recorded_at,
+        new.user,
+        new.idempotency_key,
+        new.decision,
+    )
+
+
+def _decision_columns(new: NewEvent) -> dict[str, Any]:
+    if new.decision is None:
+        return {}
+    d, s = new.decision, new.decision.suggestion
+    return {
+        "suggestion": s.id,
+        "kind": s.site.kind.value,
+        "segment": str(s.site.segment),
+        "partner": None if s.site.partner is None else str(s.site.partner),
+        "verdict": d.verdict.value,
+        "score": s.score,
+        "confidence": s.confidence,
+        "model_sha256": d.model_sha256,
+        "views_sha256": d.views_sha256,
+        "decided_at": d.decided_at,
+    }
+
+
+def _insert_sites(conn: sqlite3.Connection, new: NewEvent, event_id: int) -> None:
+    if new.decision is None:
+        return
+    for place, site in enumerate(answered_sites(new.decision)):
+        columns = {
+            "event_id": event_id,
+            "place": place,
+            "dataset": new.dataset,
+            "version": new.version,
+            "user": new.user,
+            "site": site.id,
+            "kind": site.kind.value,
+            "segment": site.segment,
+            "partner": site.partner,
+            "verdict": site.verdict.value,
+            "is_answer": int(site.verdict is not Verdict.SKIP),
+        }
+        _insert(conn, "event_sites", columns)
+
+
+def _insert(conn: sqlite3.Connection, table: str, columns: dict[str, Any]) -> int:
+    names = ", ".join(columns)
+    marks = ", ".join("?" * len(columns))
+    # table and columns are written in this module
+    sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+    return int(conn.execute(sql, tuple(columns.values())).lastrowid or 0)
+
+
+def _check_same(conn: sqlite3.Connection, new: NewEvent, stored: LabelEvent) -> None:
+    """A key that comes again must mean the same.
+
+    Raises:
+        DecisionError: It means something else.
+    """
+    (dataset, version) = conn.execute(
+        "SELECT dataset, version FROM events WHERE id = ?", (stored.id,)
+    ).fetchone()
+    same = (new.event.value, new.user, new.dataset) == (stored.event, stored.user, dataset)
+    if same and new.decision is not None and stored.decision is not None:
+        a, b = new.decision, stored.decision
+        same = (a.suggestion.id, a.verdict, a.version) == (b.suggestion.id, b.verdict, version)
+    if not same:
+        was = stored.event
+        if stored.decision is not None:
+            was = f"{stored.decision.verdict.value} on {stored.decision.suggestion.id}"
+        raise DecisionError(
+            f"The key {new.idempotency_key!r} was already used for another answer ({was}, event "
+            f"{stored.id}). Nothing was recorded; send this answer with a key of its own."
+        )
+
+
+def _check_target(conn: sqlite3.Connection, new: NewEvent) -> None:
+    """An undo needs a decision in force, a redo one that was undone, of the same person.
+
+    Raises:
+        DecisionError: It is not so.
+    """
+    found = conn.execute(
+        "SELECT EXISTS (SELECT 1 FROM decisions_in_force d WHERE d.id = e.id) FROM events e "
+        "WHERE e.id = ? AND e.event = 'decision' AND e.user = ? AND e.dataset = ?",
+        (new.target, new.user, new.dataset),
+    ).fetchone()
+    if found is None or bool(found[0]) is not (new.event is EventKind.UNDO):
+        raise DecisionError(
+            f"Event {new.target} is no decision of {new.user} in {new.dataset} that can be "
+            f"{'undone' if new.event is EventKind.UNDO else 'redone'} now. Nothing was recorded."
+        )
+
+
+def body_of(new: NewEvent) -> str | None:
+    """Text of the decision; made before the transaction, so that it stays short.
+
+    Raises:
+        DecisionError: The event contradicts itself.
+    """
+    if not new.idempotency_key:
+        raise DecisionError(
+            "A decision, undo or redo needs an idempotency key. Nothing was recorded."
+        )
+    is_decision = new.event is EventKind.DECISION
+    if is_decision != (new.decision is not None) or is_decision != (new.target is None):
+        raise DecisionError("Only decisions carry an answer, and only undo and redo have a target.")
+    if new.decision is None:
+        return None
+    answered_sites(new.decision)
+    return decision_to_text(new.decision)
+
+
+def find_event(conn: sqlite3.Connection, where: str, value: str | int) -> LabelEvent | None:
+    """The one event for which ``where``, an expression with one ``?``, is true."""
+    row = conn.execute(f"SELECT {EVENT_COLUMNS} FROM events e WHERE {where}", (value,)).fetchone()  # noqa: S608
+    return None if row is None else event_of(row)
+
+
+def event_of(row: Sequence[Any]) -> LabelEvent:
+    """Read the columns `EVENT_COLUMNS`.
+
+    Raises:
+        LabelError: The text of the decision is damaged.
+    """
+    id_, event, target, recorded_at, user, key, body = row
+    decision = None if body is None else decision_from_text(body)
+    return LabelEvent(id_, event, target, recorded_at, user, key, decision)

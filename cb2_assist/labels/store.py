@@ -1,0 +1,226 @@
+"""What a label store can do, and how to open one.
+
+A store is an append-only log of events. Backends share the contract tests in
+`tests/contracts/label_store.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from cb2_assist.core.errors import UsageError
+from cb2_assist.core.records import Decision, LabelEvent, Verdict
+
+
+class EventKind(StrEnum):
+    """What an event says."""
+
+    DECISION = "decision"
+    UNDO = "undo"
+    REDO = "redo"
+
+
+class LabelState(StrEnum):
+    """What became of an answer."""
+
+    IN_FORCE = "in force"
+    UNDONE = "undone"
+    SUPERSEDED = "superseded"
+    """The same person answered the same site again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that is to be appended."""
+
+    event: EventKind
+    user: str
+    dataset: str
+    version: str
+    idempotency_key: str
+    """Unique in the file. Appending the same key again returns the first event."""
+    decision: Decision | None = None
+    """Present on decisions."""
+    target: int | None = None
+    """Of an undo or redo: the decision event that it is about."""
+    after: int | None = None
+    """Refuse with `StaleEventError` if this user has a newer event than this in the dataset."""
+
+    @classmethod
+    def of(cls, decision: Decision) -> NewEvent:
+        """The event that records a decision."""
+        return cls(
+            EventKind.DECISION,
+            decision.user,
+            decision.dataset,
+            decision.version,
+            decision.idempotency_key,
+            decision,
+        )
+
+
+class StaleEventError(Exception):
+    """Another writer was faster: read on and choose again. Never reaches a person."""
+
+
+class EventStep(NamedTuple):
+    """What undo and redo need to know of an event; cheap to read and make in bulk."""
+
+    id: int
+    event: EventKind
+    target: int | None
+    version: str
+    sites: tuple[str, ...]
+    """`Suggestion.id` of every site that a decision answers."""
+    is_answer: bool
+    """False for a skip, which never displaces an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One person's answer on one site."""
+
+    event: LabelEvent
+    site: str
+    """`Suggestion.id`; one of the alternatives when *none* closed it."""
+    verdict: Verdict
+    state: LabelState
+
+
+class LabelStore(Protocol):
+    """An append-only log of events. Every method may be called from any thread."""
+
+    @property
+    def url(self) -> str:
+        """What `open_store` was given, made absolute."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Sentences for the person about how this store works here; usually none."""
+
+    @property
+    def views_folder(self) -> Path:
+        """Where the views that belong to these labels are kept."""
+
+    @property
+    def salt(self) -> bytes:
+        """Random bytes of this log, for pseudonyms that stay the same from export to export."""
+
+    def append(self, event: NewEvent) -> LabelEvent:
+        """Make an event durable. On return it survives a kill and a power cut.
+
+        Raises:
+            DecisionError: The key belongs to a different event, or the target cannot be undone or
+                redone now.
+            StaleEventError: See `NewEvent.after`.
+            LabelFileReadOnlyError: Read-only or full; nothing was recorded.
+            LabelError: Any other failure; nothing was recorded.
+        """
+
+    def append_all(self, events: Sequence[NewEvent]) -> list[LabelEvent]:
+        """Like `append` for many at once: all of them or none."""
+
+    def find(self, idempotency_key: str) -> LabelEvent | None:
+        """The event that was appended with this key."""
+
+    def get(self, event_id: int) -> LabelEvent:
+        """The event of this id.
+
+        Raises:
+            LabelError: There is none.
+        """
+
+    def events(
+        self, *, dataset: str | None = None, user: str | None = None, after: int = 0
+    ) -> Iterator[LabelEvent]:
+        """Events with a larger id than ``after``, oldest first, in bounded memory."""
+
+    def steps(self, *, dataset: str, user: str, after: int = 0) -> Iterator[EventStep]:
+        """The same events in short, oldest first."""
+
+    def labels(self, *, dataset: str | None = None) -> Iterator[Label]:
+        """Every answer with its state, oldest first, in bounded memory."""
+
+    def verify(self) -> list[str]:
+        """What is wrong with the stored data, in words; empty when nothing is."""
+
+    def close(self) -> None:
+        """Wait for writes in progress and let go of the file. May be called twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def open_store(url: str, *, read_only: bool = False) -> LabelStore:
+    """Open the labels at a URL; a missing file is created unless ``read_only``.
+
+    Args:
+        url: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        read_only: For readers beside a running server; `LabelStore.append` is then refused.
+
+    Raises:
+        UsageError: Not such a URL.
+        LabelError: The file cannot be used; says why and what to do.
+    """
+    from cb2_assist.labels.sqlite import SqliteLabelStore
+
+    return SqliteLabelStore(label_file(url), read_only=read_only)
+
+
+def label_file(url: str) -> Path:
+    """The absolute path that a ``sqlite:///`` URL names.
+
+    Raises:
+        UsageError: Another scheme, or no path.
+    """
+    scheme, sep, rest = url.partition("://")
+    how = "Write sqlite:///labels.sqlite or sqlite:////absolute/path/labels.sqlite."
+    if sep and scheme.lower() in ("postgresql", "postgres"):
+        raise UsageError(
+            f"Labels in PostgreSQL are not supported by this version, got {scheme}://…. {how}"
+        )
+    if not sep or scheme.lower() != "sqlite":
+        raise UsageError(
+            f"Labels are named by a URL that starts with sqlite:///, got {url!r}. {how}"
+        )
+    if not rest.startswith("/") or rest.strip("/") in ("", ":memory:") or "\0" in rest:
+        raise UsageError(f"The labels URL {url!r} names no file. {how}")
+    path = Path(rest[1:]).expanduser()
+    if rest.endswith("/") or path.is_dir():
+        raise UsageError(f"The labels URL {url!r} names a folder, not a file. {how}")
+    return path.resolve()
+
+
+def labels_url(path: Path) -> str:
+    """The URL of a label file."""
+    return f"sqlite:///{path.resolve().as_posix()}"
+
+
+def default_labels_url(dataset_name: str) -> str:
+    """One file per dataset in the user's data folder; nothing is created yet."""
+    import platformdirs
+
+    folder = platformdirs.user_data_path("cb2-assist", appauthor=False) / "labels"
+    return labels_url(folder / f"{_safe_name(dataset_name)}.sqlite")
+
+
+def _safe_name(name: str) -> str:
+    """A file name for every system; two different names never share one."""
+    safe = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:60]
+    reserved = re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", safe)
+    if safe == name and not reserved:
+        return safe
+    return f"{safe or 'dataset'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

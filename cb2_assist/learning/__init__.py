@@ -1,0 +1,1 @@
+"""Labels to a better model: export, training, evaluation."""

@@ -1,0 +1,103 @@
+"""Fits what stands between the network's log-odds and a probability, on validation decisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+
+from cb2_assist.core.errors import DatasetError
+from cb2_assist.model.card import OodReference
+
+_DRAWS = 40
+_LEAST = 40
+"""With fewer validation decisions of either answer only the temperature is fitted."""
+
+
+def fit_scale(
+    logit: NDArray[np.float64],
+    answer: NDArray[np.bool_],
+    group: NDArray[np.int64],
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Temperature and bias that maximise the likelihood at a 50:50 prior (Platt scaling).
+
+    Each answer carries half of the weight, so the fitted probability is the one at equal priors.
+    A weak prior on log temperature (sd 1) keeps separable sets finite.
+
+    Args:
+        logit: The network's log-odds, (n,).
+        answer: What is true, (n,).
+        group: Clusters, resampled as a whole for the draws behind the intervals, (n,).
+        seed: Of the resampling.
+
+    Returns:
+        ``temperature``, ``bias``, ``draws`` (pairs), ``n``, ``n_positive``; part of the card.
+
+    Raises:
+        DatasetError: Only one of the two answers occurs.
+    """
+    if not answer.any() or answer.all():
+        raise DatasetError(
+            f"All {len(answer)} validation decisions have the same answer, so there is nothing to "
+            "calibrate on. Choose a wider validation slab, or a dataset with both answers."
+        )
+    with_bias = min(answer.sum(), (~answer).sum()) >= _LEAST
+    t, b = _fit(logit, answer, with_bias)
+    rng = np.random.default_rng(seed)
+    names, inverse = np.unique(group, return_inverse=True)
+    rows = [np.flatnonzero(inverse == k) for k in range(len(names))]
+    draws: list[list[float]] = []
+    while len(draws) < _DRAWS:
+        i = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
+        if answer[i].any() and not answer[i].all():
+            draws.append([round(v, 5) for v in _fit(logit[i], answer[i], with_bias)])
+    return {
+        "temperature": round(t, 5),
+        "bias": round(b, 5),
+        "draws": draws,
+        "n": len(answer),
+        "n_positive": int(answer.sum()),
+    }
+
+
+def _fit(
+    logit: NDArray[np.float64], answer: NDArray[np.bool_], with_bias: bool
+) -> tuple[float, float]:
+    weight = np.where(answer, 0.5 / max(answer.sum(), 1), 0.5 / max((~answer).sum(), 1))
+    sign = np.where(answer, 1.0, -1.0)
+    n = len(answer)
+
+    def loss(p: NDArray[np.float64]) -> float:
+        z = sign * (logit * np.exp(-p[0]) + (p[1] if with_bias else 0.0))
+        return float((weight * np.logaddexp(0, -z)).sum() + 0.5 * (p[0] ** 2 + p[1] ** 2) / n)
+
+    best = optimize.minimize(loss, np.zeros(2), method="Nelder-Mead")
+    return float(np.exp(best.x[0])), float(best.x[1]) if with_bias else 0.0
+
+
+def fit_ood(
+    training: NDArray[np.float32], held_out: NDArray[np.float32], *, ridge: float = 0.05
+) -> OodReference:
+    """Mahalanobis reference of decision embeddings (Lee et al., NeurIPS 2018, one class).
+
+    Args:
+        training: (n, D) embeddings that give mean and covariance.
+        held_out: (m, D) embeddings that give the percentiles: distances of examples that the
+            network has fitted are too small.
+        ridge: Added to the covariance, as a share of its mean variance.
+    """
+    x = training.astype(np.float64)
+    mean = x.mean(0)
+    cov = np.cov(x - mean, rowvar=False)
+    cov += ridge * np.trace(cov) / len(cov) * np.eye(len(cov))
+    w, v = np.linalg.eigh(cov)
+    reference = OodReference(
+        mean.astype(np.float32), (v / np.sqrt(w)).astype(np.float32), np.zeros(101, np.float32)
+    )
+    distances = reference.distance(held_out)
+    percentiles = np.maximum.accumulate(np.quantile(distances, np.linspace(0, 1, 101)))
+    return OodReference(reference.mean, reference.whiten, percentiles.astype(np.float32))

@@ -1,0 +1,336 @@
+"""`cb2-assist train`: from datasets with truth to a model folder with a card."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cb2_assist import __version__
+from cb2_assist.candidates.finder import cutout_half_width_nm, find
+from cb2_assist.core.errors import SegmentNotFoundError, UsageError
+from cb2_assist.core.geometry import BoxVx, PointVoxel
+from cb2_assist.core.records import Kind, SegmentId, Site
+from cb2_assist.datasets.local import open_dataset_file
+from cb2_assist.learning.calibrate import fit_ood, fit_scale
+from cb2_assist.learning.examples import Volume, cut_answer
+from cb2_assist.learning.metrics import auroc, balanced_accuracy, ece15, figures
+from cb2_assist.learning.prepare import (
+    Part,
+    grey_statistics,
+    load_volume,
+    open_part,
+    prepare,
+    volume_examples,
+)
+from cb2_assist.learning.score_parts import MODES, part_logits
+from cb2_assist.learning.train import Examples, Recipe, Say, Trainer
+from cb2_assist.model.card import ViewSpec, check_card
+from cb2_assist.model.checkpoint import save_model
+from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.predictor import choose_device
+from cb2_assist.settings import SEARCH_RADIUS_NM
+from cb2_assist.views.site import build_window
+
+_OOD_SAMPLE = 300
+"""Training decisions of each part behind the out-of-distribution reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training run.
+
+    Attributes:
+        datasets: Dataset files with truth; joins are learnt from all of them.
+        cuts_from: Which of them also give synthetic cuts, by position.
+        below_z: Training uses contacts with z below this voxel index, and the volumes are cut
+            there before anything is computed.
+        validation_z: Contacts in this range calibrate and choose; their volumes are cut at its
+            end. Not below ``below_z`` unless an earlier run's calibration is given.
+        merges: Synthetic merges for each of segments and true bodies.
+        calibration_from: A model whose scales, base rates and distances are taken over: the final
+            fit includes the validation slab and cannot be calibrated on it.
+    """
+
+    datasets: tuple[Path, ...]
+    out: Path
+    name: str
+    below_z: int
+    validation_z: tuple[int, int] | None
+    cuts_from: tuple[int, ...] = (0,)
+    merges: int = 500
+    calibration_from: Path | None = None
+    device: str = "auto"
+    minutes: float = 60.0
+    recipe: Recipe = field(default_factory=Recipe)
+    views: ViewSpec = field(default_factory=ViewSpec)
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+
+
+def run_training(plan: Plan, say: Say) -> Path | None:
+    """Train, or go on with what an earlier call left in ``plan.out``.
+
+    Returns:
+        The model folder, or None when the time was up before the last epoch.
+
+    Raises:
+        DatasetError: A dataset cannot be read, or has no truth.
+        UsageError: The slabs overlap.
+    """
+    _check(plan)
+    volumes, sources = _volumes(plan)
+    training = _parts(plan, volumes, "train", (0, plan.below_z), plan.below_z, say)
+    validation: list[Part] = []
+    if plan.validation_z:
+        low, high = plan.validation_z
+        validation = _parts(plan, volumes, "validation", (low, high), high, say)
+    device = torch.device(choose_device(plan.device))
+    data = Examples(training)
+    trainer = Trainer(plan.out, plan.network, plan.recipe, device, say)
+    if not trainer.resume():
+        trainer.fit_scale(data)
+
+    def watch(epoch: int) -> None:
+        for part in validation:
+            logits, _ = part_logits(trainer.averaged(), part, modes=tuple(MODES))
+            for mode, values in logits.items():
+                p = _sigmoid(values)
+                say(
+                    f"epoch {epoch} {part.name} {mode}: n {len(part)}, balanced accuracy "
+                    f"{balanced_accuracy(part.answer, p):.3f}, AUROC {auroc(part.answer, p):.3f}, "
+                    f"ECE {ece15(part.answer, p):.3f}"
+                )
+
+    if not trainer.run(data, minutes=plan.minutes, on_epoch=watch):
+        say(f"time is up at step {trainer.step}; the same command goes on from here")
+        return None
+    return _finish(plan, trainer, training, validation, volumes, sources, say)
+
+
+def _check(plan: Plan) -> None:
+    if plan.validation_z and plan.calibration_from:
+        raise UsageError("Give --val-z or --calibration-from, not both.")
+    if not plan.validation_z and not plan.calibration_from:
+        raise UsageError(
+            "A model needs a calibration: give --val-z LO:HI, or --calibration-from MODEL for a "
+            "final fit."
+        )
+    if plan.validation_z and plan.validation_z[0] < plan.below_z:
+        raise UsageError(
+            f"Validation starts at z {plan.validation_z[0]}, inside training (z below "
+            f"{plan.below_z}). Choose slabs that do not overlap."
+        )
+
+
+def _volumes(plan: Plan) -> tuple[list[Volume], list[dict[str, str]]]:
+    volumes, sources = [], []
+    for path in plan.datasets:
+        source = open_dataset_file(path)
+        info = source.info
+        volumes.append(load_volume(source))
+        sources.append(
+            {
+                "name": info.name,
+                "version": info.version,
+                "species": info.species,
+                "licence": info.licence,
+                "citation": info.citation,
+            }
+        )
+        source.close()
+    return volumes, sources
+
+
+def _parts(
+    plan: Plan,
+    volumes: Sequence[Volume],
+    what: str,
+    z_range: tuple[int, int],
+    plane: int,
+    say: Say,
+) -> list[Part]:
+    out = []
+    for k, whole in enumerate(volumes):
+        for kind in Kind:
+            if kind is Kind.CUT and k not in plan.cuts_from:
+                continue
+            name = f"{whole.name}-{kind.value}-{what}"
+            folder = plan.out / "parts" / name
+            asked = {"z": list(z_range), "plane": plane, **asdict(plan.views)}
+            if kind is Kind.CUT:
+                asked |= {"seed": plan.recipe.seed, "merges": plan.merges}
+            if not (folder / "part.json").is_file():
+                volume = whole.below_z(plane)
+                prepare(
+                    volume_examples(
+                        volume,
+                        plan.views,
+                        kinds=(kind,),
+                        z_range=z_range,
+                        seed=plan.recipe.seed,
+                        merges=plan.merges if what == "train" else plan.merges // 2,
+                    ),
+                    folder,
+                    name,
+                    plan.views,
+                    grey_statistics(volume),
+                    say=say,
+                    asked=asked,
+                )
+            out.append(open_part(folder, asked))
+    return out
+
+
+def _finish(
+    plan: Plan,
+    trainer: Trainer,
+    training: Sequence[Part],
+    validation: Sequence[Part],
+    volumes: Sequence[Volume],
+    sources: Sequence[dict[str, str]],
+    say: Say,
+) -> Path:
+    network = trainer.averaged()
+    held: NDArray[np.float32] | None = None
+    card: dict[str, Any] = {
+        "name": plan.name,
+        "made_by": f"cb2-assist {__version__}, torch {torch.__version__}, {platform.machine()}",
+        "data": list(sources),
+        "split": {
+            "train_below_z_vx": plan.below_z,
+            "validation_z_vx": plan.validation_z,
+            "examples": {
+                p.name: {"n": len(p), "positive": int(p.answer.sum())}
+                for p in (*training, *validation)
+            },
+        },
+        "recipe": asdict(plan.recipe),
+        "seed": plan.recipe.seed,
+        "limits": (
+            "Joins are learnt from touching pairs of automatic segmentations. Cuts are learnt from "
+            "synthetic merges of touching neighbours, since real ones are too few. The synapse "
+            "head is not trained."
+        ),
+    }
+    if plan.calibration_from:
+        earlier = check_card(plan.calibration_from)
+        for key in ("calibration", "base_rates", "validation"):
+            card[key] = earlier.card[key]
+        card["calibrated_on"] = f"{earlier.name}, the same recipe on less data"
+    else:
+        held = _calibrate(card, network, validation)
+        card["base_rates"] = _base_rates(plan, volumes, say)
+    inside = [part_logits(network, _some(p, _OOD_SAMPLE, plan.recipe.seed))[1] for p in training]
+    ood = fit_ood(np.concatenate(inside), held if held is not None else np.concatenate(inside))
+    folder = plan.out / "model"
+    whole = save_model(folder, network, plan.views, ood, card)
+    say(f"model of {whole['weights']['bytes']} bytes in {folder}")
+    return folder
+
+
+def _calibrate(
+    card: dict[str, Any], network: MultiTaskViT, validation: Sequence[Part]
+) -> NDArray[np.float32]:
+    """Put scales and validation figures on the card; returns the validation embeddings."""
+    logits, embeddings = {}, []
+    for part in validation:
+        logits[part.name], embedding = part_logits(network, part, modes=tuple(MODES))
+        embeddings.append(embedding)
+    card["calibration"], card["validation"] = {}, {}
+    for index, kind in enumerate(Kind):
+        parts = [p for p in validation if (p.task == index).all()]
+        answer = np.concatenate([p.answer for p in parts])
+        group = np.concatenate([p.group for p in parts])
+        joint = np.concatenate([logits[p.name]["all"] for p in parts])
+        card["calibration"][kind.value] = fit_scale(joint, answer, group)
+        for mode in MODES:
+            values = np.concatenate([logits[p.name][mode] for p in parts])
+            measured = figures(answer, _sigmoid(values), group)
+            card["validation"][f"{kind.value} {mode}"] = {
+                "n": len(answer),
+                **{k: str(v) for k, v in measured.items()},
+            }
+    return np.concatenate(embeddings)
+
+
+def _some(part: Part, most: int, seed: int) -> Part:
+    """A random part of a part, in its order."""
+    if len(part) <= most:
+        return part
+    rows = np.sort(np.random.default_rng(seed).choice(len(part), most, replace=False))
+    columns = {f.name: getattr(part, f.name) for f in fields(part)}
+    return Part(**{k: v if k == "name" else v[rows] for k, v in columns.items()})
+
+
+def _base_rates(
+    plan: Plan, volumes: Sequence[Volume], say: Say, probes: int = 150
+) -> dict[str, float]:
+    """Share of true sites among what the finder proposes, on the training part of each dataset.
+
+    Probes are random voxels of segments, as a cursor would point at; sites without a clear answer
+    are left out. Laplace's rule keeps the rates off 0 and 1.
+    """
+    yes = dict.fromkeys(Kind, 0)
+    n = dict.fromkeys(Kind, 0)
+    rng = np.random.default_rng(plan.recipe.seed)
+    for whole in (volumes[k] for k in plan.cuts_from):
+        volume = whole.below_z(plan.below_z)
+        half = cutout_half_width_nm(SEARCH_RADIUS_NM)
+        ids, index, size = np.unique(volume.seg, return_inverse=True, return_counts=True)
+        body = _bodies(volume)
+        places = np.flatnonzero((ids[index.ravel()] > 0) & (size[index.ravel()] >= 1000))
+        for flat in rng.choice(places, min(probes, len(places)), replace=False):
+            v = np.unravel_index(int(flat), volume.seg.shape)
+            at = PointVoxel(*(int(a) + lo for a, lo in zip(v, volume.box.lo, strict=True))).to_nm(
+                volume.resolution
+            )
+            segment = SegmentId(int(volume.seg[v]))
+            cutout = volume.cutout.crop(BoxVx.around(at, half, volume.resolution))
+            for candidate in find(cutout, segment, at, radius_nm=SEARCH_RADIUS_NM):
+                answer = _truth_of(candidate.site, volume, plan.views.extent_nm, body)
+                if answer is not None:
+                    n[candidate.site.kind] += 1
+                    yes[candidate.site.kind] += answer
+    rates = {k.value: round((yes[k] + 1) / (n[k] + 2), 4) for k in Kind}
+    say(f"base rates {rates} from {n}")
+    return rates
+
+
+def _bodies(volume: Volume) -> dict[int, int]:
+    """Majority truth body of each segment; segments without a clear one are absent."""
+    pair = np.stack([volume.seg.ravel("K"), volume.truth.ravel("K")], 1)
+    rows, count = np.unique(pair, axis=0, return_counts=True)
+    total: dict[int, int] = {}
+    best: dict[int, tuple[int, int]] = {}
+    for (seg, body), c in zip(rows.tolist(), count.tolist(), strict=True):
+        total[seg] = total.get(seg, 0) + c
+        if c > best.get(seg, (0, 0))[0]:
+            best[seg] = (c, body)
+    return {s: b for s, (c, b) in best.items() if b and c >= 0.75 * total[s]}
+
+
+def _truth_of(site: Site, volume: Volume, extent_nm: float, body: dict[int, int]) -> bool | None:
+    if site.partner is not None:
+        a, b = body.get(site.segment), body.get(site.partner)
+        return None if a is None or b is None else a == b
+    try:
+        window = build_window(volume.cutout, site, extent_nm, volume.box)
+    except SegmentNotFoundError:
+        return None  # too thin there to have two sides
+    s = tuple(
+        slice(i - o, j - o)
+        for i, j, o in zip(window.box.lo, window.box.hi, volume.box.lo, strict=True)
+    )
+    found = cut_answer(window, volume.truth[s])
+    return None if found is None else found[0]
+
+
+def _sigmoid(v: NDArray[np.float64]) -> NDArray[np.float64]:
+    p: NDArray[np.float64] = 1 / (1 + np.exp(-v))
+    return p

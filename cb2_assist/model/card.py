@@ -1,0 +1,168 @@
+"""Model cards: what is known of a model before its network is built. No torch here.
+
+A server can answer its first request while torch is still being imported, so everything that a
+card alone decides, and every check that needs no tensor, lies here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from cb2_assist.core.channels import VIEW_SIZE_PX
+from cb2_assist.core.errors import AssistError, ModelError
+from cb2_assist.views.encode import check_profile
+from cb2_assist.views.features import FEATURE_NAMES
+
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """How a model wants its views; part of the card."""
+
+    profile: str = "clean"
+    extent_nm: float = 640.0
+    """Half width of the site window and of every view."""
+    image_px: int = 112
+    """The network reads views at this size; they are kept at 224."""
+
+
+@dataclass(frozen=True, slots=True)
+class OodReference:
+    """Where the training decisions lie, in the decision embedding.
+
+    Attributes:
+        mean: float32, (D,).
+        whiten: float32, (D, D): distance = norm((x - mean) @ whiten) (Mahalanobis).
+        percentiles: float32, (101,): distances below which 0..100 % of held-out decisions lie.
+    """
+
+    mean: NDArray[np.float32]
+    whiten: NDArray[np.float32]
+    percentiles: NDArray[np.float32]
+
+    def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Mahalanobis distances, (n,), of embeddings (n, D)."""
+        z = (embeddings.astype(np.float64) - self.mean) @ self.whiten.astype(np.float64)
+        out: NDArray[np.float64] = np.sqrt((z**2).sum(1))
+        return out
+
+    def percentile(self, distance: float) -> float:
+        """Share in percent of held-out decisions that lie nearer."""
+        return float(np.interp(distance, self.percentiles, np.arange(101.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCard:
+    """A card whose weights file is the one that it names."""
+
+    folder: Path
+    card: dict[str, Any]
+    sha256: str
+    """Of the weights file."""
+    views: ViewSpec
+    ood: OodReference
+
+    @property
+    def name(self) -> str:
+        """As on the card."""
+        return str(self.card["name"])
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card alone, without torch tensors.
+
+    Raises:
+        ModelError: There is no readable card.
+    """
+    path = folder / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ModelError(
+            f"There is no model at {folder} ({CARD}: {e.strerror}). Give --model a folder that "
+            f"holds {CARD} and {WEIGHTS}."
+        ) from e
+    except ValueError as e:
+        raise ModelError(f"{path} is not JSON: {e}. Restore the card or train again.") from e
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        got = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise ModelError(
+            f"{path} has format {got!r}; this version reads format {FORMAT}. "
+            "Update cb2-assist, or train again."
+        )
+    return card
+
+
+def check_card(folder: Path) -> CheckedCard:
+    """Read a card and check that weights, features and views fit it and this version.
+
+    Raises:
+        ModelError: They do not; the message says which part.
+    """
+    card = read_card(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ModelError(f"{folder} has a card but no {WEIGHTS}. Copy the weights beside it.")
+    sha = sha256_of(path)
+    try:
+        str(card["name"])
+        dict(card["network"])
+        wanted = card["weights"]["sha256"]
+        views = ViewSpec(**card["views"])
+        check_profile(views.profile)
+        if VIEW_SIZE_PX % views.image_px or not 0 < views.extent_nm < math.inf:
+            raise ValueError(f"views {card['views']} cannot be made")  # noqa: TRY301
+        features = tuple(card["features"])
+    except (KeyError, TypeError, ValueError, ArithmeticError, AssistError) as e:
+        raise ModelError(
+            f"The card {folder / CARD} lacks or misnames something: {e}. "
+            "Restore the card or train again."
+        ) from e
+    if sha != wanted:
+        raise ModelError(
+            f"The weights in {path} are not the ones of the card beside them: SHA-256 {sha[:12]}…, "
+            f"the card says {str(wanted)[:12]}…. One of the two was replaced; copy both together."
+        )
+    if features != FEATURE_NAMES:
+        raise ModelError(
+            f"The model {card.get('name')!r} wants {len(features)} features that this version does "
+            f"not compute alike (it has {len(FEATURE_NAMES)}). Use the version that made it, or "
+            "train again."
+        )
+    return CheckedCard(folder, card, sha, views, _read_ood(path))
+
+
+def _read_ood(path: Path) -> OodReference:
+    try:
+        file = safe_open(path, "numpy")
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"{path} is not a safetensors file: {e}. Copy the weights again.") from e
+    try:
+        with file as f:
+            ood = OodReference(*(f.get_tensor(f"ood.{k}") for k in OodReference.__slots__))
+    except SafetensorError as e:
+        raise ModelError(f"The weights in {path} do not fit the card: {e}. Train again.") from e
+    d = len(ood.mean)
+    if (ood.mean.shape, ood.whiten.shape, ood.percentiles.shape) != ((d,), (d, d), (101,)):
+        raise ModelError(
+            f"The weights in {path} do not fit: the distances' reference has other shapes. "
+            "Train again."
+        )
+    return ood
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,137 @@
+"""Model folders: `card.json` beside `weights.safetensors`, and the checks that they fit.
+
+The card says what the weights expect (views, features, network), what they were made from (data,
+licences, recipe, seed) and what was measured. Weights are float16 on disk and float32 in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cb2_assist.core.errors import ModelError
+from cb2_assist.model.card import (
+    CARD,
+    FORMAT,
+    WEIGHTS,
+    OodReference,
+    ViewSpec,
+    check_card,
+    sha256_of,
+)
+from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.views.features import FEATURE_NAMES
+
+MAX_BYTES = 16_000_000
+"""Weights that the repository ships must not be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model folder that was checked and loaded."""
+
+    folder: Path
+    card: dict[str, Any]
+    sha256: str
+    """Of the weights file."""
+    views: ViewSpec
+    network: MultiTaskViT
+    ood: OodReference
+
+    @property
+    def name(self) -> str:
+        """As on the card."""
+        return str(self.card["name"])
+
+
+def save_model(
+    folder: Path,
+    network: MultiTaskViT,
+    views: ViewSpec,
+    ood: OodReference,
+    card: dict[str, Any],
+) -> dict[str, Any]:
+    """Write weights and card; returns the whole card.
+
+    Args:
+        folder: Made if it is not there.
+        network: Its weights are kept as float16.
+        views: How the network wants its views.
+        ood: Where the training decisions lie.
+        card: Name, data, licences, recipe, calibration, base rates, figures; what this function
+            knows itself (network, views, features, weights) is added.
+
+    Raises:
+        ModelError: The weights would be larger than `MAX_BYTES`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {f"network.{k}": v.detach().cpu() for k, v in network.state_dict().items()}
+    # statistics span several orders of magnitude: too wide for float16
+    wide = ("feature_mean", "feature_std")
+    tensors: dict[str, Tensor] = {
+        k: (v if k.endswith(wide) else v.half()).contiguous().clone() for k, v in state.items()
+    }
+    for key, value in asdict(ood).items():
+        tensors[f"ood.{key}"] = torch.from_numpy(np.ascontiguousarray(value, np.float32))
+    path = folder / WEIGHTS
+    save_file(tensors, path)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        path.unlink()
+        raise ModelError(f"The weights have {size} bytes; at most {MAX_BYTES} are shipped.")
+    whole = {
+        "format": FORMAT,
+        **card,
+        "network": network.spec.to_json(),
+        "views": asdict(views),
+        "features": list(FEATURE_NAMES),
+        "weights": {"file": WEIGHTS, "sha256": sha256_of(path), "bytes": size},
+    }
+    (folder / CARD).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    return whole
+
+
+def load_model(folder: Path, device: str = "cpu") -> Model:
+    """Load a model folder after checking that its parts fit each other and this version.
+
+    Raises:
+        ModelError: Card, weights and code do not fit; the message says which part.
+    """
+    checked = check_card(folder)
+    path = folder / WEIGHTS
+    tensors = _read(path)
+    state = {k[8:]: v.float() for k, v in tensors.items() if k.startswith("network.")}
+    try:
+        # without memory at first: drawing random weights only to replace them takes over a second
+        with torch.device("meta"):
+            network = MultiTaskViT(NetworkSpec(**checked.card["network"]))
+        network.load_state_dict(state, assign=True)
+    except (RuntimeError, KeyError, TypeError, ValueError) as e:
+        raise ModelError(
+            f"The weights in {path} do not fit the network on the card: {str(e).splitlines()[0]}. "
+            "Restore the card or train again."
+        ) from e
+    return Model(
+        folder,
+        checked.card,
+        checked.sha256,
+        checked.views,
+        network.to(device).eval(),
+        checked.ood,
+    )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "pt") as f:
+            return {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"{path} is not a safetensors file: {e}. Copy the weights again.") from e

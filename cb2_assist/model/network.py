@@ -1,0 +1,207 @@
+"""MultiTaskViT: one encoder for geometry and EM views, one decision from all views of a site.
+
+Shape suffixes: B = decisions, V = views, N = B * V images, C = channels, P = patches, D = width,
+F = features, H/W = pixels.
+
+Two patch embeddings (7-channel geometry, 3-channel EM) share one timm encoder, as in
+ConnectomeBench2 (arXiv 2606.21116). Beyond it: each view knows which one it is, and the views and a
+token made of the contact features are combined by attention before the heads answer, so that the
+network gives one number per decision. Any subset of the tokens is a valid input: training drops
+them at random, and the page asks each view alone for its own opinion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel, GeometryView
+from cb2_assist.core.errors import ModelError
+from cb2_assist.core.records import Kind
+from cb2_assist.views.features import FEATURE_NAMES
+
+TASKS: tuple[str, ...] = (Kind.JOIN.value, Kind.CUT.value, "synapse")
+"""Order of the decision heads."""
+N_GEOMETRY = len(GeometryView)
+N_VIEWS = len(VIEW_NAMES)
+N_TOKENS = N_VIEWS + 1
+"""Views, then the feature token."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """What builds the network; part of the model card."""
+
+    encoder: str = "vit_tiny_patch16_224"
+    """A timm vision transformer."""
+    image_px: int = 112
+    """Views are read at this size."""
+    features: int = len(FEATURE_NAMES)
+    feature_hidden: int = 192
+    dropout: float = 0.1
+    stochastic_depth: float = 0.1
+
+    def to_json(self) -> dict[str, Any]:
+        """For the card."""
+        return asdict(self)
+
+
+def _timm() -> ModuleType:
+    """Import timm, also beside a torch build that PyPI's torchvision does not fit.
+
+    timm imports torchvision, whose import declares kernels for two compiled operators. With a
+    CPU-only torch the compiled part cannot be loaded and the declaration fails. Neither operator
+    is used here, so declaring their names is enough.
+    """
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            # torch.library carries no types
+            library: Any = torch.library.Library(  # type: ignore[no-untyped-call]
+                "torchvision", "FRAGMENT"
+            )
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _KEEP.append(library)  # the declaration lives as long as the object
+    import timm
+
+    return timm
+
+
+_KEEP: list[torch.library.Library] = []
+
+
+class MultiTaskViT(nn.Module):
+    """The network. Inputs are what `model.inputs` makes of a view stack."""
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        try:
+            self.encoder = _timm().create_model(
+                spec.encoder,
+                pretrained=False,
+                img_size=spec.image_px,
+                in_chans=len(GeometryChannel),
+                num_classes=0,
+                drop_path_rate=spec.stochastic_depth,
+            )
+        except (RuntimeError, ValueError, TypeError) as e:
+            raise ModelError(
+                f"timm cannot build {spec.encoder!r} at {spec.image_px} px: {e}. "
+                "The card's encoder must be a timm vision transformer."
+            ) from e
+        D = int(self.encoder.embed_dim)
+        geometry = self.encoder.patch_embed.proj
+        self.em_patches = nn.Conv2d(len(EmChannel), D, geometry.kernel_size, geometry.stride)
+        self.view_embedding = nn.Parameter(torch.zeros(N_VIEWS, D))
+        nn.init.trunc_normal_(self.view_embedding, std=0.02)
+        H = spec.feature_hidden
+        self.feature_token = nn.Sequential(
+            nn.Linear(spec.features, H),
+            nn.GELU(),
+            nn.Dropout(3 * spec.dropout),
+            nn.Linear(H, H),
+            nn.GELU(),
+            nn.Dropout(3 * spec.dropout),
+            nn.Linear(H, D),
+        )
+        self.register_buffer("feature_mean", torch.zeros(spec.features))
+        self.register_buffer("feature_std", torch.ones(spec.features))
+        self.task_query = nn.Parameter(torch.zeros(len(TASKS), D))
+        nn.init.trunc_normal_(self.task_query, std=0.02)
+        self.token_norm = nn.LayerNorm(D)
+        self.fusion = nn.MultiheadAttention(D, 3, batch_first=True)
+        self.fusion_mlp = nn.Sequential(
+            nn.LayerNorm(D), nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D)
+        )
+        self.decision_norm = nn.LayerNorm(D)
+        self.heads = nn.ModuleDict({t: nn.Linear(D, 1) for t in TASKS})
+        self.mask = nn.Sequential(
+            nn.ConvTranspose2d(D, 96, 2, 2),
+            nn.GELU(),
+            nn.ConvTranspose2d(96, 48, 2, 2),
+            nn.GELU(),
+            nn.ConvTranspose2d(48, 24, 2, 2),
+            nn.GELU(),
+            nn.ConvTranspose2d(24, 2, 2, 2),
+        )
+
+    def encode_views(
+        self,
+        geometry_NCHW: Tensor,
+        geometry_view_N: Tensor,
+        em_NCHW: Tensor,
+        em_view_N: Tensor,
+        *,
+        keep: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the encoder over any mixture of views.
+
+        Args:
+            geometry_NCHW: Geometry images, ``(N1, 7, px, px)``; N1 may be 0.
+            geometry_view_N: Which of `VIEW_NAMES` each is.
+            em_NCHW: EM images, ``(N2, 3, px, px)``; N2 may be 0.
+            em_view_N: Which of `VIEW_NAMES` each is.
+            keep: Share of the patches that is kept, drawn at random for each image (training).
+
+        Returns:
+            Class tokens ``(N1 + N2, D)``, geometry first, and the geometry images' patch tokens
+            ``(N1, P, D)`` for the mask head.
+        """
+        patches = []
+        if len(geometry_NCHW):
+            patches.append(self.encoder.patch_embed(geometry_NCHW))
+        if len(em_NCHW):
+            patches.append(self.em_patches(em_NCHW).flatten(2).transpose(1, 2))
+        cls, place = self.encoder.cls_token, self.encoder.pos_embed
+        x = torch.cat(patches) + place[:, 1:]
+        if keep < 1.0:
+            N, P, D = x.shape
+            chosen = torch.rand(N, P, device=x.device).argsort(1)[:, : max(1, round(keep * P))]
+            x = x.gather(1, chosen[:, :, None].expand(-1, -1, D))
+        x = torch.cat([(cls + place[:, :1]).expand(len(x), -1, -1), x], 1)
+        x = x + self.view_embedding[torch.cat([geometry_view_N, em_view_N])][:, None]
+        x = self.encoder.norm(self.encoder.blocks(x))
+        return x[:, 0], x[: len(geometry_NCHW), 1:]
+
+    def feature_tokens(self, features_BF: Tensor) -> Tensor:
+        """The contact features as one token each, ``(B, D)``."""
+        z = (features_BF - self.feature_mean) / self.feature_std
+        token: Tensor = self.feature_token(z.clamp(-4, 4))
+        return token
+
+    def decide(
+        self, tokens_BTD: Tensor, absent_BT: Tensor, task_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Combine a decision's tokens and answer its task.
+
+        Args:
+            tokens_BTD: Views in `VIEW_NAMES` order, then the feature token; T = `N_TOKENS`.
+            absent_BT: True where a token is missing. At least one must be there.
+            task_B: Index into `TASKS`.
+
+        Returns:
+            Log-odds ``(B,)`` and the decision embedding ``(B, D)``.
+        """
+        tokens = self.token_norm(tokens_BTD)
+        query = self.task_query[task_B][:, None]
+        pooled, _ = self.fusion(
+            query, tokens, tokens, key_padding_mask=absent_BT, need_weights=False
+        )
+        x = pooled[:, 0]
+        embedding = self.decision_norm(x + self.fusion_mlp(x))
+        every = torch.cat([self.heads[t](embedding) for t in TASKS], 1)
+        return every.gather(1, task_B[:, None])[:, 0], embedding
+
+    def masks(self, patches_NPD: Tensor) -> Tensor:
+        """Log-odds of the two sides, ``(N, 2, px, px)``, from geometry views' patch tokens."""
+        N, P, D = patches_NPD.shape
+        side = round(P**0.5)
+        out: Tensor = self.mask(patches_NPD.transpose(1, 2).reshape(N, D, side, side))
+        return out

@@ -1,0 +1,150 @@
+"""Runs a model on view stacks: one number per decision, the same whatever it is batched with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cb2_assist.core.channels import VIEW_NAMES
+from cb2_assist.core.errors import ModelError
+from cb2_assist.core.records import Kind, ModelOutput, ViewScore
+from cb2_assist.model.checkpoint import Model, load_model
+from cb2_assist.model.inputs import NetworkInput, network_input, scale_em
+from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS, TASKS
+from cb2_assist.views.stack import ViewStack
+
+_GPU_BATCH = 16
+
+
+def choose_device(wanted: str) -> str:
+    """Resolve ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ModelError: CUDA was asked for and is not there.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return wanted
+    kind, _, number = wanted.partition(":")
+    if kind != "cuda" or (number and not number.isdigit()):
+        raise ModelError(f"--device takes auto, cpu, cuda or cuda:N, got {wanted!r}.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        raise ModelError(
+            f"--device {wanted}: torch sees {count} CUDA devices here. Use --device cpu, or "
+            "install a torch build for your GPU."
+        )
+    return wanted
+
+
+class Predictor:
+    """A loaded model on a device. `predict` may be called from several threads.
+
+    On a CPU every decision is computed on its own, in one thread, and decisions share the cores:
+    that makes its number independent of batch and thread count, bit for bit, and on few cores it
+    is as fast as batching. On a GPU decisions are batched.
+    """
+
+    def __init__(self, model: Model, device: str = "cpu", threads: int | None = None) -> None:
+        self.model = model
+        self.device = torch.device(device)
+        model.network.to(self.device).eval()
+        self._workers = max(1, threads or os.cpu_count() or 1)
+        # torch's kernels keep their thread count per calling thread
+        self._pool = ThreadPoolExecutor(
+            self._workers,
+            thread_name_prefix="predict",
+            initializer=torch.set_num_threads,
+            initargs=(1,),
+        )
+
+    @classmethod
+    def open(cls, folder: Path, device: str = "auto", threads: int | None = None) -> Predictor:
+        """Load a model folder.
+
+        Raises:
+            ModelError: The folder or the device cannot be used.
+        """
+        return cls(load_model(folder), choose_device(device), threads)
+
+    def predict(self, stacks: Sequence[ViewStack], kinds: Sequence[Kind]) -> list[ModelOutput]:
+        """Answer one question per stack, in order."""
+        jobs = list(zip(stacks, kinds, strict=True))
+        if self.device.type == "cpu":
+            return list(self._pool.map(lambda j: self.predict_batch([j[0]], [j[1]])[0], jobs))
+        out: list[ModelOutput] = []
+        for i in range(0, len(jobs), _GPU_BATCH):
+            part = jobs[i : i + _GPU_BATCH]
+            out += self.predict_batch([s for s, _ in part], [k for _, k in part])
+        return out
+
+    def predict_batch(
+        self, stacks: Sequence[ViewStack], kinds: Sequence[Kind]
+    ) -> list[ModelOutput]:
+        """Answer several questions in one pass of the network."""
+        px = self.model.views.image_px
+        inputs = [network_input(s, px) for s in stacks]
+        task = torch.tensor([TASKS.index(k.value) for k in kinds], device=self.device)
+        # TF32 would round a GPU's answers to three digits
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            tokens = self._tokens(inputs)
+            # row 0 of a decision: all tokens; rows 1..7: each token alone
+            rows = 1 + N_TOKENS
+            absent = torch.ones(rows, N_TOKENS, dtype=torch.bool, device=self.device)
+            absent[0] = False
+            absent[1:].fill_diagonal_(False)
+            B = len(stacks)
+            logit, embedding = self.model.network.decide(
+                tokens.repeat_interleave(rows, 0), absent.repeat(B, 1), task.repeat_interleave(rows)
+            )
+            logits = logit.view(B, rows).double().cpu().numpy()
+            embeddings = embedding.view(B, rows, -1)[:, 0].float().cpu().numpy()
+        distance = self.model.ood.distance(embeddings)
+        names = (*VIEW_NAMES, "features")
+        return [
+            ModelOutput(
+                float(logits[b, 0]),
+                tuple(
+                    ViewScore(n, float(1 / (1 + np.exp(-logits[b, 1 + i]))))
+                    for i, n in enumerate(names)
+                ),
+                float(distance[b]),
+            )
+            for b in range(B)
+        ]
+
+    def _tokens(self, inputs: Sequence[NetworkInput]) -> Tensor:
+        def to(arrays: list[np.ndarray]) -> Tensor:
+            return torch.from_numpy(np.stack(arrays)).to(self.device)
+
+        net, B = self.model.network, len(inputs)
+        geometry = to([x.geometry.astype(np.float32) for x in inputs])
+        em = to([scale_em(x.em) for x in inputs])
+        view = torch.arange(N_VIEWS, device=self.device)
+        cls, _ = net.encode_views(
+            geometry.flatten(0, 1),
+            view[:N_GEOMETRY].repeat(B),
+            em.flatten(0, 1),
+            view[N_GEOMETRY:].repeat(B),
+        )
+        n = B * N_GEOMETRY
+        features = net.feature_tokens(to([x.features for x in inputs]))
+        return torch.cat(
+            [
+                cls[:n].view(B, N_GEOMETRY, -1),
+                cls[n:].view(B, N_VIEWS - N_GEOMETRY, -1),
+                features[:, None],
+            ],
+            1,
+        )
+
+    def close(self) -> None:
+        """Stop the worker threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,98 @@
+"""What a review session needs from the rest of the program, as small protocols."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
+from cb2_assist.core.records import Decision, Kind, LabelEvent, SegmentId, SuggestionList, Verdict
+from cb2_assist.datasets.source import DatasetInfo, ViewerLayers
+
+
+class Place(Protocol):
+    """The part of an open dataset that the page shows."""
+
+    @property
+    def resolution(self) -> Resolution:
+        """Voxel size, nm."""
+
+    @property
+    def bounds(self) -> BoxVx:
+        """Voxels that exist."""
+
+    @property
+    def layers(self) -> ViewerLayers:
+        """What the viewer shows."""
+
+
+class Assistant(Protocol):
+    """Turns a cursor into suggestions. Methods block and may be called from several threads."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What every label carries about the dataset."""
+
+    @property
+    def source(self) -> Place:
+        """The open dataset."""
+
+    @property
+    def preparing(self) -> bool:
+        """Whether answers still wait for something that is loaded or compiled once."""
+
+    def suggest(
+        self,
+        at: PointNm,
+        segment: SegmentId | None,
+        kind: Kind | None = None,
+        limit: int = 16,
+    ) -> SuggestionList:
+        """Ranked suggestions at a point.
+
+        Raises:
+            AssistError: Outside, on background, no such segment, unreadable data.
+        """
+
+    def views_of(self, suggestion_id: str) -> tuple[str, bytes] | None:
+        """SHA-256 and bytes of what the model saw; None when no longer known."""
+
+    def sides_of(self, suggestion_id: str) -> list[list[list[float]]] | None:
+        """Points in nm on the two sides of a cut; None for a join or when unknown."""
+
+
+class Log(Protocol):
+    """The durable record of decisions."""
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether a decision stands that can be taken back."""
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether the last thing done was an undo."""
+
+    def decide(self, decision: Decision) -> LabelEvent:
+        """Record; durable on return. The same idempotency key again gives the first event."""
+
+    def undo(self, *, idempotency_key: str) -> LabelEvent:
+        """Take the last standing decision back."""
+
+    def redo(self, *, idempotency_key: str) -> LabelEvent:
+        """Bring back what the last undo took."""
+
+    def event(self, event_id: int) -> LabelEvent:
+        """The event of this id, e.g. the target of an undo."""
+
+    def verdict(self, suggestion_id: str) -> Verdict | None:
+        """The answer in force on a suggestion; None where there is none."""
+
+
+class Views(Protocol):
+    """Keeps what the model saw, by content."""
+
+    def put(self, data: bytes, sha256: str) -> object:
+        """Keep; returns once it is durable.
+
+        Raises:
+            LabelError: It cannot be written.
+        """

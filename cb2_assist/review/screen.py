@@ -1,0 +1,104 @@
+"""What is on screen, as one frozen record and as the JSON that paints the whole page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cb2_assist.core.records import SegmentId, Suggestion, SuggestionList, Verdict
+
+SEGMENT_COLOUR = "#ff8c00"
+PARTNER_COLOUR = "#1e90ff"
+PREVIEW_COLOUR = "#3ddc84"
+"""Orange and blue stay apart for every common colour blindness; green is for "as one"."""
+
+VERDICT_WORDS = {
+    Verdict.ACCEPT: "Accepted",
+    Verdict.REJECT: "Rejected",
+    Verdict.UNSURE: "Unsure",
+    Verdict.SKIP: "Skipped",
+    Verdict.NONE: "None of these",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The line that says what just happened."""
+
+    text: str
+    level: str = "info"
+    """``info``, ``good``, ``warn`` or ``error``."""
+    number: int = 0
+    """Grows with every status, so that the page can tell a new one from an old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Everything that the page paints."""
+
+    revision: int = 0
+    """Grows with every change."""
+    list: SuggestionList | None = None
+    list_number: int = 0
+    """Grows with every list, so that the same one asked for again is shown again."""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """Of the suggestions on the list."""
+    selected: str | None = None
+    preview: bool = False
+    busy_with: SegmentId | None = None
+    """Segment that is being looked at; 0 where the cursor's segment is not known yet."""
+    status: Status = Status("Point at a segment and press p.")
+    can_undo: bool = False
+    can_redo: bool = False
+
+    @property
+    def suggestions(self) -> tuple[Suggestion, ...]:
+        """Of the list; empty without one."""
+        return self.list.suggestions if self.list else ()
+
+    @property
+    def selected_suggestion(self) -> Suggestion | None:
+        """The suggestion that a verdict would be about."""
+        return next((s for s in self.suggestions if s.id == self.selected), None)
+
+    def next_undecided(self, after: str | None) -> str | None:
+        """Id of the first undecided suggestion behind ``after``, going round; None: all decided."""
+        ids = [s.id for s in self.suggestions]
+        start = ids.index(after) + 1 if after in ids else 0
+        return next((i for i in ids[start:] + ids[:start] if i not in self.verdicts), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The page's snapshot, without what the session adds; ids as text.
+
+        ``list`` is exactly the document of ``suggest --json``.
+        """
+        return {
+            "revision": self.revision,
+            "list": self.list.to_json() if self.list else None,
+            "list_number": self.list_number,
+            "verdicts": {i: v.value for i, v in self.verdicts.items()},
+            "selected": self.selected,
+            "preview": self.preview,
+            "busy_with": None if self.busy_with is None else str(self.busy_with),
+            "status": {
+                "text": self.status.text,
+                "level": self.status.level,
+                "number": self.status.number,
+            },
+            "can_undo": self.can_undo,
+            "can_redo": self.can_redo,
+            "colours": {
+                "segment": SEGMENT_COLOUR,
+                "partner": PARTNER_COLOUR,
+                "preview": PREVIEW_COLOUR,
+            },
+        }
+
+
+def describe(suggestion: Suggestion) -> str:
+    """A suggestion in a few words for the status line."""
+    site = suggestion.site
+    if site.partner is None:
+        return f"cut of …{str(site.segment)[-6:]}"
+    return f"join of …{str(site.segment)[-6:]} with …{str(site.partner)[-6:]}"

@@ -1,0 +1,431 @@
+"""One proofreading session: the list on screen, and what proposals and verdicts do to it.
+
+The session is the page's only memory; every browser tab paints its snapshot. Methods block and may
+be called from any thread. Those that change the order of things (select, decide, undo, redo) are
+meant to be called one after another; `propose` may run beside them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cb2_assist.core.errors import AssistError, DecisionError, LabelError
+from cb2_assist.core.records import (
+    BACKGROUND,
+    Decision,
+    LabelEvent,
+    Suggestion,
+    SuggestionList,
+    Verdict,
+)
+from cb2_assist.decisions.log import alternative
+from cb2_assist.review.evidence import Evidence, EvidenceCache
+from cb2_assist.review.ports import Assistant, Log, Views
+from cb2_assist.review.screen import VERDICT_WORDS, Screen, Status, describe
+from cb2_assist.review.state import Cursor, StateFile
+
+log = logging.getLogger(__name__)
+
+_RECENT_LISTS = 8
+"""Lists whose suggestions a late verdict may still name."""
+_EVIDENCE_WAIT_S = 5.0
+_RESUME_WAIT_S = 120.0
+"""How long a verdict that was typed before a restart waits for the list that it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A verdict as it came from the page."""
+
+    suggestion_id: str
+    """Of the suggestion that was visible at keydown."""
+    verdict: Verdict
+    idempotency_key: str
+    key: str
+    """What was pressed."""
+    shown_ms: float
+    """How long the suggestion had been the selected one at keydown."""
+    age_ms: float
+    """Time since keydown, more than a moment only when the connection was down."""
+    idle_ms: float
+    """Part of ``shown_ms`` without any input event."""
+
+
+class ReviewSession:
+    """What is on screen, and the only way to change it."""
+
+    def __init__(
+        self,
+        assistant: Assistant,
+        decisions: Log,
+        views: Views | None,
+        *,
+        user: str,
+        state: StateFile,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start with an empty list.
+
+        Args:
+            assistant: Makes suggestions.
+            decisions: Records verdicts.
+            views: Keeps what the model saw; None keeps nothing.
+            user: Goes into every label.
+            state: Remembers where this session stands.
+            on_change: Called after every change, on whichever thread made it.
+        """
+        self._assistant = assistant
+        self._decisions = decisions
+        self._views = views
+        self._user = user
+        self._state = state
+        self.on_change = on_change
+        self._lock = threading.RLock()
+        self._recent: OrderedDict[str, SuggestionList] = OrderedDict()
+        self._newest_proposal = 0
+        self._resumed = threading.Event()
+        self._resumed.set()
+        self._evidence = EvidenceCache(assistant, lambda: self._change(self._screen))
+        self._screen = Screen(can_undo=decisions.can_undo, can_redo=decisions.can_redo)
+
+    @property
+    def screen(self) -> Screen:
+        """What is on screen now."""
+        return self._screen
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON that paints the whole page."""
+        with self._lock:
+            screen = self._screen
+        chosen = screen.selected_suggestion
+        info = self._assistant.info
+        return {
+            **screen.to_json(),
+            "sides": self._evidence.sides(chosen.id) if chosen else None,
+            "dataset": {
+                "name": info.name,
+                "version": info.version,
+                "species": info.species,
+                "licence": info.licence,
+                "citation": info.citation,
+            },
+            "resolution_nm": list(self._assistant.source.layers.resolution),
+            "user": self._user,
+        }
+
+    def close(self, timeout_s: float) -> bool:
+        """Stop background work; returns whether it ended in time."""
+        return self._evidence.close(timeout_s)
+
+    # -- proposals
+
+    def begin_proposal(self, cursor: Cursor) -> int:
+        """Announce a proposal and get its number; a later one makes it void."""
+        with self._lock:
+            self._newest_proposal += 1
+            name = f"…{str(cursor.segment)[-6:]}" if cursor.segment else "the cursor"
+            wait = " (still getting ready; the very first start takes a minute)"
+            self._change(
+                replace(self._screen, busy_with=cursor.segment or BACKGROUND),
+                status=f"Looking for errors at {name}{wait * self._assistant.preparing}",
+            )
+            return self._newest_proposal
+
+    def propose(self, number: int, cursor: Cursor) -> str | None:
+        """Find suggestions and put them on screen.
+
+        Returns:
+            The status, or None when a later proposal has taken over.
+
+        Raises:
+            AssistError: No suggestions can be made there; the list on screen stays.
+        """
+        if number != self._newest_proposal:
+            return None
+        try:
+            found = self._assistant.suggest(cursor.at, cursor.segment)
+            verdicts = self._verdicts_of(found)
+        except AssistError as error:
+            with self._lock:
+                if number != self._newest_proposal:
+                    return None
+                self._change(replace(self._screen, busy_with=None), status=str(error), level="warn")
+            raise
+        except BaseException:
+            with self._lock:
+                if number == self._newest_proposal:
+                    self._change(
+                        replace(self._screen, busy_with=None),
+                        status="The proposal failed.",
+                        level="error",
+                    )
+            raise
+        with self._lock:
+            if number != self._newest_proposal:
+                return None
+            text = self._install(found, verdicts)
+        self._state.update(cursor=Cursor(found.at, found.segment), version=found.version)
+        return text
+
+    def expect_resume(self) -> None:
+        """Say that `resume` will be called; verdicts on unknown suggestions wait for it."""
+        self._resumed.clear()
+
+    def resume(self) -> str | None:
+        """Propose again where the last session stopped; silent when there is nothing to resume.
+
+        Raises:
+            AssistError: As for `propose`.
+        """
+        saved = self._state.saved
+        try:
+            if saved.cursor is None or saved.version != self._assistant.info.version:
+                return None
+            return self.propose(self.begin_proposal(saved.cursor), saved.cursor)
+        finally:
+            self._resumed.set()
+
+    def _install(self, found: SuggestionList, verdicts: dict[str, Verdict]) -> str:
+        for suggestion in found.suggestions:
+            self._recent[suggestion.id] = found
+            self._recent.move_to_end(suggestion.id)
+        lists = list({id(kept): kept for kept in self._recent.values()}.values())
+        dropped = {id(kept) for kept in lists[:-_RECENT_LISTS]}
+        for key in [k for k, kept in self._recent.items() if id(kept) in dropped]:
+            del self._recent[key]
+        n = len(found.suggestions)
+        text = f"{n} suggestion{'' if n == 1 else 's'} for …{str(found.segment)[-6:]}."
+        if verdicts:
+            text += f" {len(verdicts)} decided already."
+        if found.note:
+            text = f"{text} {found.note}" if n else found.note
+        screen = replace(self._screen, list=found, verdicts=verdicts)
+        first = found.suggestions[0].id if n else None
+        self._change(
+            replace(
+                self._screen,
+                list=found,
+                list_number=self._screen.list_number + 1,
+                verdicts=verdicts,
+                selected=screen.next_undecided(None) or first,
+                preview=False,
+                busy_with=None,
+            ),
+            status=text,
+            level="info" if n else "warn",
+        )
+        return text
+
+    # -- moving about
+
+    def select(self, suggestion_id: str) -> str:
+        """Make a suggestion of the list the selected one.
+
+        Raises:
+            DecisionError: It is not on the list any more.
+        """
+        with self._lock:
+            ids = [s.id for s in self._screen.suggestions]
+            if suggestion_id not in ids:
+                raise DecisionError("That suggestion is no longer on the list.")
+            text = f"{ids.index(suggestion_id) + 1} of {len(ids)}"
+            preview = self._screen.preview and suggestion_id == self._screen.selected
+            self._change(
+                replace(self._screen, selected=suggestion_id, preview=preview), status=text
+            )
+            return text
+
+    def set_preview(self, shown: bool) -> str:
+        """Show the selected edit as if it were made, or not.
+
+        Raises:
+            DecisionError: Nothing is selected.
+        """
+        with self._lock:
+            if self._screen.selected_suggestion is None:
+                raise DecisionError("There is nothing to preview. Press p on a segment first.")
+            text = "Preview on: as if the edit were made." if shown else "Preview off."
+            self._change(replace(self._screen, preview=shown), status=text)
+            return text
+
+    # -- verdicts
+
+    def decide(self, answer: Answer) -> str:
+        """Record a verdict on the suggestion that it names; durable on return.
+
+        Raises:
+            DecisionError: No recent list had that suggestion.
+            LabelError: The label file cannot be written; nothing was recorded.
+        """
+        shown = self._recent.get(answer.suggestion_id)
+        if shown is None and self._resumed.wait(_RESUME_WAIT_S):
+            shown = self._recent.get(answer.suggestion_id)
+        if shown is None:
+            raise self._not_recorded(
+                DecisionError(
+                    "that suggestion is not on a recent list. Press p on its segment and decide "
+                    "again."
+                )
+            )
+        rank = [s.id for s in shown.suggestions].index(answer.suggestion_id)
+        suggestion = shown.suggestions[rank]
+        try:
+            sha256 = self._keep_views(suggestion)
+            self._decisions.decide(self._decision(answer, shown, rank, sha256))
+        except AssistError as error:
+            raise self._not_recorded(error) from error
+        return self._after_event(
+            suggestion.id,
+            f"{VERDICT_WORDS[answer.verdict]}: {describe(suggestion)}.",
+            level="good",
+            moves_on=True,
+        )
+
+    def undo(self, idempotency_key: str) -> str:
+        """Take the last verdict back.
+
+        Raises:
+            DecisionError: Nothing stands that could be undone.
+            LabelError: The label file cannot be written.
+        """
+        return self._step("Undone", self._decisions.undo, idempotency_key)
+
+    def redo(self, idempotency_key: str) -> str:
+        """Bring back the verdict that was last undone.
+
+        Raises:
+            DecisionError: Nothing was undone last.
+            LabelError: The label file cannot be written.
+        """
+        return self._step("Redone", self._decisions.redo, idempotency_key)
+
+    def _step(self, word: str, act: Callable[..., LabelEvent], idempotency_key: str) -> str:
+        try:
+            event = act(idempotency_key=idempotency_key)
+            assert event.target is not None
+            decision = self._decisions.event(event.target).decision
+        except AssistError as error:
+            with self._lock:
+                level = "warn" if isinstance(error, DecisionError) else "error"
+                self._change(self._screen, status=str(error), level=level)
+            raise
+        assert decision is not None
+        what = f"{VERDICT_WORDS[decision.verdict].lower()} {describe(decision.suggestion)}"
+        return self._after_event(decision.suggestion.id, f"{word}: {what}.")
+
+    def _after_event(
+        self, suggestion_id: str, text: str, *, level: str = "info", moves_on: bool = False
+    ) -> str:
+        can = (self._decisions.can_undo, self._decisions.can_redo)
+        known = self._screen.list
+        verdicts = self._verdicts_of(known) if known else {}
+        with self._lock:
+            now = self._screen
+            if now.list is not known:  # a proposal came in between and has looked them up itself
+                verdicts = {**now.verdicts}
+            here = any(s.id == suggestion_id for s in now.suggestions)
+            selected = now.selected
+            if here and not moves_on:
+                selected = suggestion_id
+            elif here and selected == suggestion_id and suggestion_id in verdicts:
+                left = replace(now, verdicts=verdicts).next_undecided(suggestion_id)
+                selected = left or selected
+                if left is None:
+                    text += " All on this list are decided."
+            elif not here:
+                text += " It was on an earlier list."
+            self._change(
+                replace(
+                    self._screen,
+                    verdicts=verdicts,
+                    selected=selected,
+                    preview=now.preview and selected == now.selected,
+                    can_undo=can[0],
+                    can_redo=can[1],
+                ),
+                status=text,
+                level=level,
+            )
+            return text
+
+    def _not_recorded(self, error: AssistError) -> AssistError:
+        text = f"NOT recorded: {error}"
+        with self._lock:
+            self._change(self._screen, status=text, level="error")
+        return DecisionError(text) if isinstance(error, DecisionError) else LabelError(text)
+
+    def _keep_views(self, suggestion: Suggestion) -> str | None:
+        if self._views is None:
+            return None
+        try:
+            evidence: Evidence = self._evidence.get(suggestion, _EVIDENCE_WAIT_S)
+        except Exception as error:  # noqa: BLE001  a verdict is worth more than its pictures
+            log.warning("The views of suggestion %s are not kept: %s", suggestion.id, error)
+            return None
+        if evidence.views is None:
+            return None
+        sha256, data = evidence.views
+        self._views.put(data, sha256)
+        return sha256
+
+    def _decision(
+        self, answer: Answer, shown: SuggestionList, rank: int, sha256: str | None
+    ) -> Decision:
+        suggestion, info = shown.suggestions[rank], self._assistant.info
+        decided = datetime.now(UTC) - timedelta(milliseconds=answer.age_ms)
+        return Decision(
+            suggestion=suggestion,
+            verdict=answer.verdict,
+            dataset=shown.dataset,
+            version=shown.version,
+            model_name=shown.model_name,
+            model_sha256=shown.model_sha256,
+            calibrator=shown.calibrator,
+            base_rate=shown.base_rates[suggestion.site.kind],
+            rank=rank,
+            alternatives=tuple(
+                alternative(s, verdict=self._screen.verdicts.get(s.id)) for s in shown.suggestions
+            ),
+            user=self._user,
+            key=answer.key,
+            idempotency_key=answer.idempotency_key,
+            shown_at=(decided - timedelta(milliseconds=answer.shown_ms)).isoformat(),
+            decided_at=decided.isoformat(),
+            idle_ms=round(min(answer.idle_ms, answer.shown_ms)),
+            licence=info.licence,
+            species=info.species,
+            supervoxels=(suggestion.site.segment, suggestion.site.partner),
+            reason=suggestion.reason,
+            views_sha256=sha256,
+        )
+
+    # -- the one way to change the screen
+
+    def _verdicts_of(self, found: SuggestionList) -> dict[str, Verdict]:
+        stand = {s.id: self._decisions.verdict(s.id) for s in found.suggestions}
+        return {i: verdict for i, verdict in stand.items() if verdict is not None}
+
+    def _change(self, screen: Screen, *, status: str | None = None, level: str = "info") -> None:
+        with self._lock:
+            if status is not None:
+                number = self._screen.status.number + 1
+                screen = replace(screen, status=Status(status, level, number))
+            self._screen = replace(screen, revision=self._screen.revision + 1)
+            self._look_ahead()
+        self.on_change()
+
+    def _look_ahead(self) -> None:
+        screen = self._screen
+        chosen = screen.selected_suggestion
+        if chosen is None:
+            return
+        following = screen.next_undecided(chosen.id)
+        self._evidence.want(
+            [chosen, *(s for s in screen.suggestions if s.id == following and s is not chosen)]
+        )

@@ -1,0 +1,1 @@
+"""Everything that says `tornado`: routes, token, Host and Origin checks, the page's WebSocket."""

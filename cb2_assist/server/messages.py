@@ -1,0 +1,210 @@
+"""Reads what the page sends over the WebSocket, and refuses what has not the agreed form.
+
+Every message is a JSON object with an ``id`` (text, chosen by the page) and a ``type``; the answer
+carries the same id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from cb2_assist.core.errors import BadRequestError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Verdict, segment_id
+from cb2_assist.review.session import Answer
+from cb2_assist.review.state import Cursor
+
+MAX_MESSAGE_CHARS = 65_536
+_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_DAY_MS = 86_400_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Find suggestions here."""
+
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Record a verdict."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Make this suggestion the selected one."""
+
+    suggestion_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Take the last verdict back."""
+
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """Bring the undone verdict back."""
+
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Show the edit as if it were made, or not."""
+
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there?"""
+
+
+Message = Propose | Decide | Select | Undo | Redo | Preview | Ping
+
+
+def read_json(text: str | bytes) -> dict[str, Any]:
+    """The object in a message.
+
+    Raises:
+        BadRequestError: Not text, too long, or not a JSON object.
+    """
+    if not isinstance(text, str):
+        raise BadRequestError("A message must be text, not binary data.")
+    if len(text) > MAX_MESSAGE_CHARS:
+        raise BadRequestError(
+            f"A message may have {MAX_MESSAGE_CHARS} characters, this one has {len(text)}."
+        )
+    try:
+        got = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"A message must be JSON ({error}).") from None
+    if not isinstance(got, dict):
+        raise BadRequestError(f"A message must be a JSON object, got {type(got).__name__}.")
+    return got
+
+
+def message_id(fields: dict[str, Any]) -> str:
+    """Id that the answer will carry.
+
+    Raises:
+        BadRequestError: It is missing or not short text.
+    """
+    return _token(fields, "id")
+
+
+def read_message(fields: dict[str, Any]) -> Message:
+    """What the page wants.
+
+    Raises:
+        BadRequestError: Unknown type, or a field that is missing or of the wrong form.
+        BadIdError: A segment id that is not decimal text.
+        BadPointError: A point that is not three finite numbers.
+    """
+    kind = fields.get("type")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        raise BadRequestError(
+            f"There is no message type {_short(kind)}. Known: {', '.join(sorted(_READERS))}."
+        )
+    return reader(fields)
+
+
+def _propose(fields: dict[str, Any]) -> Propose:
+    at, segment = fields.get("at_nm"), fields.get("segment")
+    if not isinstance(at, list) or not all(_is_number(v) for v in at):
+        raise BadRequestError(f"at_nm must be a list of three numbers, got {_short(at)}.")
+    if segment is not None and not isinstance(segment, str):
+        # a JSON number above 2**53 has lost digits on its way through the browser
+        raise BadRequestError(f"A segment id must be text in digits, got {_short(segment)}.")
+    if segment is not None and len(segment) > 20:
+        raise BadRequestError(f"A segment id has at most 20 digits, got {_short(segment)}.")
+    return Propose(Cursor(PointNm.of(at), None if segment is None else segment_id(segment)))
+
+
+def _decide(fields: dict[str, Any]) -> Decide:
+    try:
+        verdict = Verdict(str(fields.get("verdict")))
+    except ValueError:
+        verdict = Verdict.NONE
+    if verdict not in {Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE}:
+        raise BadRequestError(
+            f"A verdict is accept, reject or unsure, got {_short(fields.get('verdict'))}."
+        )
+    key = fields.get("key")
+    if not isinstance(key, str) or len(key) > 32 or not (key.isprintable() or key == ""):
+        raise BadRequestError(f"key must be the name of what was pressed, got {_short(key)}.")
+    return Decide(
+        Answer(
+            suggestion_id=_token(fields, "suggestion"),
+            verdict=verdict,
+            idempotency_key=_token(fields, "idempotency_key"),
+            key=key,
+            shown_ms=_duration(fields, "shown_ms"),
+            age_ms=_duration(fields, "age_ms"),
+            idle_ms=_duration(fields, "idle_ms"),
+        )
+    )
+
+
+def _preview(fields: dict[str, Any]) -> Preview:
+    shown = fields.get("shown")
+    if not isinstance(shown, bool):
+        raise BadRequestError(f"shown must be true or false, got {_short(shown)}.")
+    return Preview(shown)
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
+    "propose": _propose,
+    "decide": _decide,
+    "select": lambda fields: Select(_token(fields, "suggestion")),
+    "undo": lambda fields: Undo(_token(fields, "idempotency_key")),
+    "redo": lambda fields: Redo(_token(fields, "idempotency_key")),
+    "preview": _preview,
+    "ping": lambda _fields: Ping(),
+}
+
+
+def _token(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or _KEY.fullmatch(value) is None:
+        raise BadRequestError(
+            f"{name} must be 1 to 64 letters, digits or any of _ . : -, got {_short(value)}."
+        )
+    return value
+
+
+def _duration(fields: dict[str, Any], name: str) -> float:
+    value = fields.get(name)
+    if not _is_number(value) or not 0 <= float(value) <= 30 * _DAY_MS:
+        raise BadRequestError(f"{name} must be a number of milliseconds, got {_short(value)}.")
+    return float(value)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")

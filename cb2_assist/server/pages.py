@@ -1,0 +1,146 @@
+"""Plain HTTP: the page, its files, the dataset's files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from pathlib import Path
+
+from tornado import web
+
+from cb2_assist.core.keys import KeyBinding
+from cb2_assist.datasets.serving import ServedFile, resolve
+from cb2_assist.server.guard import Secrets
+
+# 'unsafe-eval' lets browser automation wait for conditions; our modules never evaluate text, and
+# inline scripts stay forbidden.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; "
+    "form-action 'none'"
+)
+
+_FORWARD = (
+    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=./">'
+    '<title>cb2-assist</title><a href="./">cb2-assist</a>'
+)
+
+
+class OwnHandler(web.RequestHandler):
+    """Headers and error pages that all our routes share."""
+
+    def set_default_headers(self) -> None:
+        """Nobody may frame our pages, guess types or keep stale modules."""
+        self.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        # a module imported by another carries no version in its URL, so it must be asked for anew
+        self.set_header("Cache-Control", "no-cache")
+        self.clear_header("Server")
+
+    def write_error(self, status_code: int, **kwargs: object) -> None:  # noqa: ARG002
+        """One line in place of tornado's page."""
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{status_code}: {self._reason}\n")
+
+
+class PageHandler(OwnHandler):
+    """The page. A token in its address is exchanged for a cookie and leaves the address bar."""
+
+    def initialize(self, *, static: Path, secrets: Secrets) -> None:
+        """Take what the handler needs."""
+        self._static = static
+        self._secrets = secrets
+
+    def get(self) -> None:
+        """Send the page, or set the cookie and send the browser to the bare address."""
+        if "token" not in self.request.query_arguments:
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.finish((self._static / "index.html").read_bytes())
+            return
+        self.set_cookie(
+            self._secrets.cookie_name,
+            self._secrets.cookie_value,
+            httponly=True,
+            samesite="Strict",
+            path="/",
+        )
+        self.set_header("Cache-Control", "no-store")
+        if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
+            # A strict cookie is not sent on a redirect that began on another site (a link in a
+            # web-based terminal), but it is on a navigation that our own document begins.
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.finish(_FORWARD)
+        else:
+            self.redirect("./", status=303)
+
+
+class ModuleHandler(web.StaticFileHandler):
+    """The page's modules and styles, with an ETag and asked for anew each time."""
+
+    def parse_url_path(self, url_path: str) -> str:
+        """Refuse what no file system takes, which tornado would trip over."""
+        if "\0" in url_path:
+            raise web.HTTPError(404)
+        return super().parse_url_path(url_path)
+
+    def set_extra_headers(self, path: str) -> None:  # noqa: ARG002
+        """Let no browser run last week's module against today's server."""
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+
+class KeysHandler(OwnHandler):
+    """The key table."""
+
+    def initialize(self, *, keys: tuple[KeyBinding, ...]) -> None:
+        """Take what the handler needs."""
+        self._keys = keys
+
+    def get(self) -> None:
+        """Send the table as JSON."""
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps({"bindings": [k.to_json() for k in self._keys]}))
+
+
+class DataHandler(OwnHandler):
+    """Files of a dataset on this machine, read off the loop."""
+
+    def initialize(self, *, roots: dict[str, Path]) -> None:
+        """Take what the handler needs."""
+        self._roots = roots
+
+    async def get(self, prefix: str, relative: str) -> None:
+        """Send a file, encoded as it lies on disk; a chunk that is not there is all zeros."""
+        loop = asyncio.get_running_loop()
+        got = await loop.run_in_executor(None, self._read, prefix, relative)
+        if got is None:
+            raise web.HTTPError(404)
+        served, data = got
+        self.set_header("Content-Type", served.content_type)
+        if served.content_encoding:
+            self.set_header("Content-Encoding", served.content_encoding)
+        self.set_header("Etag", f'"{hashlib.sha1(data, usedforsecurity=False).hexdigest()}"')
+        if self.check_etag_header():
+            self.set_status(304)
+            return
+        self.finish(data)
+
+    def _read(self, prefix: str, relative: str) -> tuple[ServedFile, bytes] | None:
+        root = self._roots.get(prefix)
+        served = resolve(root, relative) if root is not None else None
+        if served is None:
+            return None
+        try:
+            return served, served.path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError, PermissionError):
+            return None
+
+
+class NothingHereHandler(OwnHandler):
+    """Any address that is neither ours nor the viewer's."""
+
+    def prepare(self) -> None:
+        """Say so."""
+        raise web.HTTPError(404)

@@ -1,0 +1,38 @@
+"""All our routes on one page; the viewer adds its own behind them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cb2_assist.core.keys import KeyBinding
+from cb2_assist.server.guard import Secrets
+from cb2_assist.server.pages import (
+    DataHandler,
+    KeysHandler,
+    ModuleHandler,
+    NothingHereHandler,
+    PageHandler,
+)
+from cb2_assist.server.socket import Hub, PageSocket
+
+Route = tuple[str, Any, dict[str, Any]]
+
+
+def build_routes(
+    *,
+    hub: Hub,
+    secrets: Secrets,
+    static: Path,
+    roots: dict[str, Path],
+    keys: tuple[KeyBinding, ...],
+) -> list[Route]:
+    """Rows of (pattern, handler, arguments)."""
+    return [
+        (r"/", PageHandler, {"static": static, "secrets": secrets}),
+        (r"/static/(.*)", ModuleHandler, {"path": str(static)}),
+        (r"/ws", PageSocket, {"hub": hub}),
+        (r"/api/keys", KeysHandler, {"keys": keys}),
+        (r"/data/([^/]+)/(.*)", DataHandler, {"roots": roots}),
+        (r"/(?:favicon\.ico|static|api/.*|data(?:/.*)?)", NothingHereHandler, {}),
+    ]

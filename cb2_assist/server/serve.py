@@ -1,0 +1,247 @@
+"""Starts and stops the one server of a session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets as random_secrets
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tornado.routing import Router
+
+from cb2_assist.core.errors import PortBusyError, ServerError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.keys import KeyBinding, keys_named
+from cb2_assist.resources import resource_dir
+from cb2_assist.review.ports import Assistant, Log, Views
+from cb2_assist.review.session import ReviewSession
+from cb2_assist.review.state import Cursor, StateFile
+from cb2_assist.server.guard import Guard, GuardedRouter, Secrets
+from cb2_assist.server.routes import Route, build_routes
+from cb2_assist.server.socket import Hub
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to serve."""
+
+    user: str = ""
+    """Goes into every label."""
+    host: str = "127.0.0.1"
+    """A loopback name."""
+    port: int | None = None
+    """None: the one last used with this state file, or any free one if it is taken; 0: any."""
+    token: str | None = None
+    """Secret of the address; None: the last one of this state file, or a new one."""
+    state_path: Path | None = None
+    """Where to remember port, token and cursor, beside the label file; None forgets them."""
+    keys: str = "default"
+    """Name of the key preset."""
+
+
+class Mount(Protocol):
+    """The listening server, as `cb2_assist.viewer.mount.ViewerMount` makes it."""
+
+    port: int
+    loop: asyncio.AbstractEventLoop
+
+    def viewer_for(self, host: str) -> str:
+        """Token of the viewer for this Host."""
+
+    def stop(self) -> None:
+        """Close the port."""
+
+
+class MountFactory(Protocol):
+    """Opens the port; the composition root passes the viewer's."""
+
+    def __call__(
+        self,
+        *,
+        host: str,
+        port: int,
+        routes: Sequence[tuple[Any, ...]],
+        guard: Callable[[Router], Router],
+        viewer_token: Callable[[str], str],
+    ) -> Mount:
+        """Listen."""
+
+
+class RunningServer:
+    """A server that answers, until `stop`."""
+
+    def __init__(
+        self,
+        assistant: Assistant,
+        decisions: Log,
+        views: Views | None,
+        mount: MountFactory,
+        *,
+        options: Options,
+        start_at: Cursor | None = None,
+    ) -> None:
+        """Listen and take up the last session.
+
+        Args:
+            assistant: Makes suggestions.
+            decisions: Records verdicts.
+            views: Keeps what the model saw; None keeps nothing.
+            mount: Opens the port.
+            options: Address, user, keys, memory.
+            start_at: Where to begin. With a segment, suggestions are made there at once; None
+                resumes where the last session stopped.
+
+        Raises:
+            PortBusyError: The given port is taken.
+            ServerError: Not a loopback host, or the port cannot be opened.
+            UsageError: No such key preset, or it conflicts with the viewer's keys.
+        """
+        host = options.host
+        if host not in LOOPBACK:
+            raise ServerError(
+                f"cb2-assist listens on this machine only (--host 127.0.0.1), not on {host!r}. To "
+                "use it from another one, forward the port: ssh -L PORT:127.0.0.1:PORT HOST."
+            )
+        bindings = keys_named(options.keys)
+        self._state = StateFile(options.state_path)
+        saved = self._state.saved
+        self.token = options.token or saved.token or random_secrets.token_hex(20)
+        secrets = Secrets(self.token)
+        self.session = ReviewSession(
+            assistant, decisions, views, user=options.user, state=self._state
+        )
+        self._hub = Hub(self.session, bindings, secrets.server_id)
+        routes = self._routes(assistant, secrets, bindings)
+
+        def open_at(number: int) -> Mount:
+            return mount(
+                host="127.0.0.1" if host == "localhost" else host,
+                port=number,
+                routes=routes,
+                guard=lambda inner: GuardedRouter(Guard(secrets), inner),
+                viewer_token=lambda name: secrets.derived(f"viewer {name}"),
+            )
+
+        if start_at is None:
+            self.session.expect_resume()
+        try:
+            self._mount = self._open(open_at, options.port, saved.port)
+        except BaseException:
+            self._hub.close()
+            raise
+        self._hub.attach(self._mount.loop, self._mount.viewer_for)
+        name = f"[{host}]" if ":" in host else "127.0.0.1"
+        self.url = f"http://{name}:{self._mount.port}/?token={self.token}"
+        self._state.update(port=self._mount.port, token=self.token)
+        self._begin(start_at)
+
+    @property
+    def port(self) -> int:
+        """What it listens on."""
+        return self._mount.port
+
+    def stop(self) -> None:
+        """Close the port, finish what was begun and end, within five seconds."""
+        self._mount.stop()
+        if not self._hub.close():
+            log.info("A suggestion was still being made; it is left unfinished.")
+
+    def _routes(
+        self, assistant: Assistant, secrets: Secrets, bindings: tuple[KeyBinding, ...]
+    ) -> list[Route]:
+        return build_routes(
+            hub=self._hub,
+            secrets=secrets,
+            static=resource_dir("static"),
+            roots=assistant.source.layers.roots,
+            keys=bindings,
+        )
+
+    @staticmethod
+    def _open(open_at: Callable[[int], Mount], port: int | None, last: int | None) -> Mount:
+        if port is not None:
+            return open_at(port)
+        try:
+            return open_at(last or 0)
+        except (PortBusyError, ServerError):
+            if last is None:
+                raise
+            log.info("Port %d, used last time, is taken; using another one.", last)
+            return open_at(0)
+
+    def _begin(self, start_at: Cursor | None) -> None:
+        session = self.session
+        if start_at is None:
+            self._hub.propose_unasked(session.resume)
+        elif start_at.segment is not None:
+            number = session.begin_proposal(start_at)
+            self._hub.propose_unasked(lambda: session.propose(number, start_at))
+
+
+def start_position(state_path: Path | None, at: PointNm | None, centre: PointNm) -> PointNm:
+    """Where the camera starts: as asked, else where the last session stopped, else the centre."""
+    if at is not None:
+        return at
+    saved = StateFile(state_path).saved.cursor
+    return saved.at if saved is not None else centre
+
+
+def serve(
+    assistant: Assistant,
+    decisions: Log,
+    views: Views | None,
+    mount: MountFactory,
+    *,
+    on_ready: Callable[[str], None],
+    stop: threading.Event | None = None,
+    start_at: Cursor | None = None,
+    options: Options,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM, then stop cleanly within five seconds.
+
+    Args:
+        assistant: Makes suggestions.
+        decisions: Records verdicts.
+        views: Keeps what the model saw; None keeps nothing.
+        mount: Opens the port.
+        on_ready: Called with the address, token included, once it answers.
+        stop: Ends the server when set; signals set it too when this is the main thread.
+        start_at: Where to begin, as for `RunningServer`.
+        options: Address, user, keys, memory.
+
+    Raises:
+        PortBusyError: The given port is taken.
+        ServerError: Not a loopback host, or the port cannot be opened.
+        UsageError: No such key preset.
+    """
+    ended = stop or threading.Event()
+    previous: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, lambda *_: ended.set())
+    try:
+        running = RunningServer(
+            assistant,
+            decisions,
+            views,
+            mount,
+            options=options,
+            start_at=start_at,
+        )
+        try:
+            on_ready(running.url)
+            ended.wait()
+        finally:
+            running.stop()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,16 @@
+"""Numbers that a person might want to know or change, once, with unit and reason."""
+
+from __future__ import annotations
+
+SEARCH_RADIUS_NM = 800.0
+"""How far from the cursor candidates are looked for."""
+MAX_CANDIDATES = 16
+"""Most candidates that the model judges for one `p`."""
+OOD_FLAG_PERCENTILE = 99.0
+"""A site farther from the training set than this share of held-out decisions is flagged."""
+RECENT_STACKS = 64
+"""View stacks kept in memory for the page and the label file, about 2 MB each."""
+SNAP_NM = 300.0
+"""A picked mesh surface may lie this far from the segment's nearest voxel."""
+DEFAULT_MODEL = "cb2-vit-tiny"
+"""Folder below models/ that serves when --model is not given."""

@@ -1,0 +1,124 @@
+"""From a network's log-odds to the two numbers that a person sees.
+
+`score` is calibrated at a 50:50 prior on training data only; `confidence` moves it to the base rate
+in force by Bayes' rule on the odds:
+
+    logit(confidence) = logit(score) + logit(base rate)
+
+which is exact when the shift is one of prior alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cb2_assist.core.errors import ModelError
+from cb2_assist.core.records import BaseRate, Kind
+
+_LIMIT = 30.0
+"""Log-odds beyond this are cut: e^-30 is nothing that a calibration of our size could know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Temperature and bias of one question, with their uncertainty.
+
+    ``logit(score) = logit / temperature + bias``.
+    """
+
+    temperature: float
+    bias: float
+    draws: tuple[tuple[float, float], ...]
+    """Temperature and bias refitted on resampled clusters of the calibration set."""
+
+    def apply(self, logit: float) -> float:
+        """Log-odds at a 50:50 prior."""
+        return _cut(logit / self.temperature + self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """Scales of both questions, and the id that names them on every answer."""
+
+    id: str
+    scales: Mapping[Kind, Scale]
+
+    def score(self, kind: Kind, logit: float) -> float:
+        """Probability at a 50:50 prior."""
+        return _sigmoid(self.scales[kind].apply(logit))
+
+    def confidence(self, kind: Kind, logit: float, base: BaseRate) -> float:
+        """Probability that an expert accepts, at the base rate in force."""
+        return _sigmoid(self.scales[kind].apply(logit) + _logit(base.value))
+
+    def interval(
+        self, kind: Kind, logit: float, base: BaseRate, *, reliable: bool
+    ) -> tuple[float, float]:
+        """90 % interval of the confidence from the calibration's own uncertainty.
+
+        Args:
+            kind: Which question.
+            logit: The network's log-odds.
+            base: The base rate in force.
+            reliable: False widens it to reach the base rate: out of distribution the evidence may
+                be worth nothing, and then the base rate is what is left.
+        """
+        scale = self.scales[kind]
+        at = [_cut(logit / t + b) for t, b in scale.draws] or [scale.apply(logit)]
+        low, high = np.quantile(at, (0.05, 0.95))
+        middle = scale.apply(logit)
+        shift = _logit(base.value)
+        ends = [_sigmoid(v + shift) for v in (min(low, middle), max(high, middle))]
+        if not reliable:
+            ends = [min(ends[0], base.value), max(ends[1], base.value)]
+        return ends[0], ends[1]
+
+
+def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:
+    """Read a card's calibration.
+
+    Raises:
+        ModelError: A question has no usable scale.
+    """
+    scales = {}
+    try:
+        given = card["calibration"]
+        for kind in Kind:
+            s = given[kind.value]
+            draws = tuple(_pair(t, b) for t, b in s["draws"])
+            scales[kind] = Scale(*_pair(s["temperature"], s["bias"]), draws)
+    except (KeyError, TypeError, ValueError) as e:
+        raise ModelError(
+            f"The card of {card.get('name')!r} has no usable calibration ({e}). Train again, or "
+            "restore the card."
+        ) from e
+    text = json.dumps(
+        {k.value: [s.temperature, s.bias, s.draws] for k, s in scales.items()}, sort_keys=True
+    )
+    return Calibrator("cal-" + hashlib.sha256(text.encode()).hexdigest()[:10], scales)
+
+
+def _pair(temperature: float, bias: float) -> tuple[float, float]:
+    t, b = float(temperature), float(bias)
+    if not (t > 0 and math.isfinite(t) and math.isfinite(b)):
+        raise ValueError(f"temperature {t} and bias {b} must be finite, the first positive")
+    return t, b
+
+
+def _sigmoid(v: float) -> float:
+    return 1 / (1 + math.exp(-_cut(v)))
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def _cut(v: float) -> float:
+    return max(-_LIMIT, min(_LIMIT, float(v)))

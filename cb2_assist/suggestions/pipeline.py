@@ -1,0 +1,339 @@
+"""Candidates to views to model to calibrated suggestions, in order, with timing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+
+from cb2_assist.candidates.finder import cutout_half_width_nm, find
+from cb2_assist.core.errors import (
+    AssistError,
+    BackgroundError,
+    OutOfBoundsError,
+    SegmentNotFoundError,
+)
+from cb2_assist.core.geometry import BoxVx, PointNm
+from cb2_assist.core.records import (
+    BACKGROUND,
+    BaseRate,
+    Candidate,
+    Kind,
+    ModelOutput,
+    Ood,
+    SegmentId,
+    Site,
+    Suggestion,
+    SuggestionList,
+)
+from cb2_assist.datasets.source import Cutout, Source
+from cb2_assist.settings import (
+    MAX_CANDIDATES,
+    OOD_FLAG_PERCENTILE,
+    RECENT_STACKS,
+    SEARCH_RADIUS_NM,
+    SNAP_NM,
+)
+from cb2_assist.suggestions.calibration import Calibrator
+from cb2_assist.views.features import site_features
+from cb2_assist.views.site import SiteWindow, build_window, window_box
+from cb2_assist.views.stack import ViewStack, render
+
+
+class Predictor(Protocol):
+    """Runs the network; `model.predictor.Predictor` or a stand-in of tests."""
+
+    def predict(self, stacks: Sequence[ViewStack], kinds: Sequence[Kind]) -> list[ModelOutput]:
+        """Answer one question per stack, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the pipeline must know of a model besides its answers."""
+
+    name: str
+    sha256: str
+    profile: str
+    extent_nm: float
+    ood_percentile: Callable[[float], float]
+    """Distance of a decision embedding to percent of held-out decisions that lie nearer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One site of `score`: numbers, or why there are none."""
+
+    site: Site
+    suggestion: Suggestion | None
+    error: str | None
+
+
+class Pipeline:
+    """Answers about one dataset with one model. Methods may be called from several threads."""
+
+    def __init__(
+        self,
+        source: Source,
+        predictor: Predictor,
+        facts: ModelFacts,
+        calibrator: Calibrator,
+        base_rates: Mapping[Kind, BaseRate],
+        *,
+        threads: int | None = None,
+    ) -> None:
+        self.source, self.facts = source, facts
+        self.calibrator, self.base_rates = calibrator, dict(base_rates)
+        self._predictor = predictor
+        self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
+        self._recent: OrderedDict[str, tuple[ViewStack, Site]] = OrderedDict()
+        self._last: Cutout | None = None
+        self._lock = Lock()
+
+    def close(self) -> None:
+        """Stop the worker threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def suggest(
+        self,
+        at: PointNm,
+        segment: SegmentId | None,
+        kind: Kind | None = None,
+        limit: int = MAX_CANDIDATES,
+    ) -> SuggestionList:
+        """Ranked suggestions round a point.
+
+        Args:
+            at: The cursor.
+            segment: The one to ask about; None takes the segment at the point.
+            kind: Only this question; None for both.
+            limit: Most candidates to judge.
+
+        Raises:
+            BackgroundError: No segment at the point.
+            OutOfBoundsError: The point lies outside the volume.
+            SegmentNotFoundError: ``segment`` does not occur near the point.
+        """
+        start = time.perf_counter()
+        at, segment, cutout = self._look(at, segment)
+        kinds = (kind,) if kind else tuple(Kind)
+        search = BoxVx.around(at, cutout_half_width_nm(SEARCH_RADIUS_NM), cutout.resolution)
+        candidates = find(
+            cutout.crop(search), segment, at, radius_nm=SEARCH_RADIUS_NM, kinds=kinds, limit=limit
+        )
+        found = time.perf_counter()
+        rendered = self._pool.map(lambda c: self._candidate_stack(cutout, c.site), candidates)
+        pairs = [(c, s) for c, s in zip(candidates, rendered, strict=True) if s is not None]
+        candidates, stacks = [c for c, _ in pairs], [s for _, s in pairs]
+        seen = time.perf_counter()
+        outputs = self._predictor.predict(stacks, [c.site.kind for c in candidates])
+        answered = time.perf_counter()
+        suggestions = [
+            self._suggestion(c, s, o) for c, s, o in zip(candidates, stacks, outputs, strict=True)
+        ]
+        suggestions.sort(key=lambda s: (-s.confidence, s.id))
+        return SuggestionList(
+            dataset=self.source.info.name,
+            version=self.source.info.version,
+            segment=segment,
+            at=at,
+            suggestions=tuple(suggestions),
+            model_name=self.facts.name,
+            model_sha256=self.facts.sha256,
+            calibrator=self.calibrator.id,
+            base_rates=dict(self.base_rates),
+            timing_ms={
+                "candidates": 1e3 * (found - start),
+                "views": 1e3 * (seen - found),
+                "model": 1e3 * (answered - seen),
+                "total": 1e3 * (time.perf_counter() - start),
+            },
+            note="" if suggestions else self._why_empty(segment, kind),
+        )
+
+    def score(
+        self,
+        sites: Iterable[Site],
+        *,
+        batch: int = 16,
+        base_rates: Mapping[Kind, BaseRate] | None = None,
+    ) -> Iterator[Answer]:
+        """Judge given sites, in order; a site that cannot be judged gets an error, not a stop.
+
+        Args:
+            sites: The questions.
+            batch: Sites in memory at once; the numbers do not depend on it.
+            base_rates: Instead of the ones in force.
+        """
+        rows: list[Site] = []
+        for site in sites:
+            rows.append(site)
+            if len(rows) == batch:
+                yield from self._score_batch(rows, base_rates)
+                rows = []
+        if rows:
+            yield from self._score_batch(rows, base_rates)
+
+    def outputs(self, sites: Sequence[Site]) -> list[ModelOutput]:
+        """The network's raw answers, before calibration."""
+        stacks = list(self._pool.map(self._lone_stack, sites))
+        return self._predictor.predict(stacks, [s.kind for s in sites])
+
+    def stack_of(self, suggestion_id: str) -> ViewStack | None:
+        """What the model saw of a recent suggestion."""
+        with self._lock:
+            kept = self._recent.get(suggestion_id)
+        return kept[0] if kept else None
+
+    def window_of(self, suggestion_id: str) -> SiteWindow | None:
+        """The site window of a recent suggestion, cut out again."""
+        with self._lock:
+            kept = self._recent.get(suggestion_id)
+        return self._lone_window(kept[1]) if kept else None
+
+    def _look(self, at: PointNm, segment: SegmentId | None) -> tuple[PointNm, SegmentId, Cutout]:
+        bounds, res = self.source.bounds, self.source.resolution
+        here = self.source.segment_at(at) if segment is None else segment
+        if here == BACKGROUND:
+            raise BackgroundError(
+                f"There is no segment at {_text(at)}: this is background. Put the cursor on a "
+                "segment and press p again."
+            )
+        if not bounds.contains(at.to_voxel(res)):
+            raise OutOfBoundsError(
+                f"The point {_text(at)} lies outside {self.source.info.name}. Move the cursor "
+                "into the volume and press p again."
+            )
+        near = self.source.cutout(BoxVx.around(at, SNAP_NM, res).clip(bounds))
+        at = self._snap(at, here, near)
+        # one voxel more: a site's window is centred on its voxel, not on its point
+        reach = SEARCH_RADIUS_NM + self.facts.extent_nm + max(res)
+        half = max(cutout_half_width_nm(SEARCH_RADIUS_NM), reach)
+        return at, here, self._cutout(BoxVx.around(at, half, res).clip(bounds))
+
+    def _cutout(self, box: BoxVx) -> Cutout:
+        """Voxels of the box; the last cutout serves again while it covers what is asked for."""
+        with self._lock:
+            last = self._last
+        if last is None or not last.box.covers(box):
+            last = self.source.cutout(box)
+            with self._lock:
+                self._last = last
+        return last.crop(box)
+
+    def _snap(self, at: PointNm, segment: SegmentId, near: Cutout) -> PointNm:
+        """The point itself when it lies in the segment, else the segment's nearest voxel.
+
+        Raises:
+            SegmentNotFoundError: No voxel of the segment within `SNAP_NM`.
+        """
+        res = near.resolution
+        v, lo = at.to_voxel(res), near.box.lo
+        if near.seg[v.x - lo.x, v.y - lo.y, v.z - lo.z] == np.uint64(segment):
+            return at
+        voxels = np.argwhere(near.seg == np.uint64(segment))
+        if not len(voxels):
+            raise SegmentNotFoundError(
+                f"Segment {segment} is not within {SNAP_NM:.0f} nm of {_text(at)}. Point at the "
+                "segment itself and press p again."
+            )
+        centres = (voxels + np.array(tuple(lo)) + 0.5) * np.array(tuple(res))
+        far = ((centres - np.array(tuple(at))) ** 2).sum(1)
+        return PointNm.of(centres[int(far.argmin())])
+
+    def _render(self, window: SiteWindow) -> ViewStack:
+        statistics = self.source.em_statistics
+        return render(
+            window,
+            extent_nm=self.facts.extent_nm,
+            profile=self.facts.profile,
+            statistics=statistics,
+            features=site_features(window, statistics),
+        )
+
+    def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
+        """Views of a candidate; None where the segment is too thin at the site to be judged."""
+        try:
+            window = build_window(cutout, site, self.facts.extent_nm, self.source.bounds)
+        except SegmentNotFoundError:
+            return None
+        return self._render(window)
+
+    def _lone_window(self, site: Site) -> SiteWindow:
+        bounds, res = self.source.bounds, self.source.resolution
+        box = window_box(site.point, self.facts.extent_nm, res, bounds)
+        if not bounds.contains(site.point.to_voxel(res)):
+            raise OutOfBoundsError(
+                f"The point {_text(site.point)} lies outside {self.source.info.name}."
+            )
+        return build_window(self.source.cutout(box), site, self.facts.extent_nm, bounds)
+
+    def _lone_stack(self, site: Site) -> ViewStack:
+        return self._render(self._lone_window(site))
+
+    def _score_batch(
+        self, sites: Sequence[Site], base_rates: Mapping[Kind, BaseRate] | None
+    ) -> Iterator[Answer]:
+        def attempt(site: Site) -> ViewStack | AssistError:
+            try:
+                return self._lone_stack(site)
+            except AssistError as e:
+                return e
+
+        seen = list(self._pool.map(attempt, sites))
+        stacks = [s for s in seen if isinstance(s, ViewStack)]
+        kinds = [k.kind for k, s in zip(sites, seen, strict=True) if isinstance(s, ViewStack)]
+        outputs = iter(self._predictor.predict(stacks, kinds))
+        for site, stack in zip(sites, seen, strict=True):
+            if isinstance(stack, ViewStack):
+                candidate = Candidate(site, "given", 0.0)
+                yield Answer(
+                    site, self._suggestion(candidate, stack, next(outputs), base_rates), None
+                )
+            else:
+                yield Answer(site, None, str(stack))
+
+    def _suggestion(
+        self,
+        candidate: Candidate,
+        stack: ViewStack,
+        output: ModelOutput,
+        base_rates: Mapping[Kind, BaseRate] | None = None,
+    ) -> Suggestion:
+        site, info = candidate.site, self.source.info
+        base = (base_rates or self.base_rates)[site.kind]
+        percentile = self.facts.ood_percentile(output.ood_distance)
+        ood = Ood(percentile, percentile > OOD_FLAG_PERCENTILE)
+        key = site.key(info.name, info.version)
+        with self._lock:
+            self._recent[key] = (stack, site)
+            self._recent.move_to_end(key)
+            while len(self._recent) > RECENT_STACKS:
+                self._recent.popitem(last=False)
+        return Suggestion(
+            id=key,
+            site=site,
+            reason=candidate.reason,
+            score=self.calibrator.score(site.kind, output.logit),
+            confidence=self.calibrator.confidence(site.kind, output.logit, base),
+            interval=self.calibrator.interval(site.kind, output.logit, base, reliable=not ood.flag),
+            ood=ood,
+            views=output.views,
+        )
+
+    def _why_empty(self, segment: SegmentId, kind: Kind | None) -> str:
+        what = {None: "contact or neck", Kind.JOIN: "contact", Kind.CUT: "neck or junction"}[kind]
+        return (
+            f"Segment {segment} has no {what} within {SEARCH_RADIUS_NM:.0f} nm of the cursor. "
+            "Move along the segment, towards an end, and press p again."
+        )
+
+
+def _text(p: PointNm) -> str:
+    return f"({p.x:.0f}, {p.y:.0f}, {p.z:.0f}) nm"

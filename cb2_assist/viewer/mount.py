@@ -1,0 +1,158 @@
+"""Neuroglancer's own server on our port, with our routes before its own and our check before both.
+
+Everything that reaches into neuroglancer 2.41.2 beyond its public names is here:
+`neuroglancer.server.Server`, its `_attempt_to_start_server`, `app`, `http_server` and `viewers`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import neuroglancer.server
+from neuroglancer import viewer_base
+from tornado.routing import Router
+
+from cb2_assist.core.errors import PortBusyError, ServerError
+from cb2_assist.viewer.scene import Scene, fill
+
+_VIEWERS = 8
+"""Addresses under which one server is looked at (localhost, 127.0.0.1, forwarded ports)."""
+
+
+class _OneLine(logging.Filter):
+    """A malformed request to one of Neuroglancer's routes is a line in the log, not a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        trace = error.__traceback__ if error else None
+        while trace is not None:
+            if trace.tb_frame.f_globals.get("__name__") == neuroglancer.server.__name__:
+                record.msg = f"A malformed request to the viewer was refused: {error!r:.200}"
+                record.args, record.exc_info = (), None
+                break
+            trace = trace.tb_next
+        return True
+
+
+class _Server(neuroglancer.server.Server):
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        routes: Sequence[tuple[Any, ...]],
+        guard: Callable[[Router], Router],
+    ) -> None:
+        self._own_routes = list(routes)
+        self._guard = guard
+        super().__init__(bind_address=host, bind_port=port)
+
+    def _attempt_to_start_server(self) -> None:
+        # The sockets listen once super() returns, but nothing is answered before this method has
+        # ended: it runs on the server's loop.
+        super()._attempt_to_start_server()
+        self.app.add_handlers(r".*", self._own_routes)
+        self.http_server.request_callback = self._guard(self.app)
+        logger = logging.getLogger("tornado.application")
+        if not any(isinstance(kept, _OneLine) for kept in logger.filters):
+            logger.addFilter(_OneLine())
+
+
+class _Viewer(viewer_base.ViewerBase):
+    def __init__(self, token: str, server: _Server) -> None:
+        self._server = server
+        # no credentials: our data lie on our own port
+        super().__init__(token=token, allow_credentials=False)
+        # The page drives the client itself. An action that arrives all the same would run Python
+        # on the server's loop with whatever the request says.
+        self.actions.invoke = lambda _action, _state: None
+
+    def defer_callback(self, callback: Callable[..., None], *args: object) -> None:
+        self._server.loop.call_soon_threadsafe(lambda: callback(*args))
+
+
+class ViewerMount:
+    """A running server with one viewer for each address that a browser uses.
+
+    Attributes:
+        port: What it listens on.
+        loop: The asyncio loop that all handlers run on.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        *,
+        host: str,
+        port: int,
+        routes: Sequence[tuple[Any, ...]],
+        guard: Callable[[Router], Router],
+        viewer_token: Callable[[str], str],
+    ) -> None:
+        """Listen.
+
+        Args:
+            scene: What every viewer shows first.
+            host: Loopback address.
+            port: 0 for any free one.
+            routes: Tornado's rows, matched before Neuroglancer's.
+            guard: Wraps the routes; sees every request first.
+            viewer_token: Secret name of the viewer for a Host.
+
+        Raises:
+            PortBusyError: Something else listens there.
+            ServerError: The port cannot be opened.
+        """
+        self._scene = scene
+        self._viewer_token = viewer_token
+        self._viewers: OrderedDict[str, _Viewer] = OrderedDict()
+        try:
+            _see_if_free(host, port)
+            self._server = _Server(host, port, routes, guard)
+        except OSError as error:
+            raise _listening_failed(host, port, error) from None
+        self.port: int = self._server.port
+        self.loop = self._server.loop
+
+    def viewer_for(self, host: str) -> str:
+        """Token of the viewer for a browser that reached us as ``host``; runs on the loop."""
+        token = self._viewer_token(host)
+        if token not in self._viewers:
+            viewer = _Viewer(token, self._server)
+            fill(viewer, self._scene, host)
+            self._viewers[token] = viewer  # neuroglancer itself holds viewers weakly
+            self._server.viewers[token] = viewer
+        self._viewers.move_to_end(token)
+        while len(self._viewers) > _VIEWERS:
+            self._viewers.popitem(last=False)
+        return token
+
+    def stop(self) -> None:
+        """Close every connection and the port."""
+        self._server.stop()
+
+
+def _see_if_free(host: str, port: int) -> None:
+    """Tornado leaves its socket open when it cannot bind, so a busy port is found out first."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name != "nt":  # as tornado does: a port is free again right after a restart
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+def _listening_failed(host: str, port: int, error: OSError) -> ServerError:
+    if error.errno == errno.EADDRINUSE:
+        return PortBusyError(
+            f"Port {port} on {host} is taken by another program, perhaps another cb2-assist. Stop "
+            "that one, or choose with --port N; --port 0 takes any free one."
+        )
+    return ServerError(
+        f"Cannot listen on port {port} of {host}: {error.strerror}. Choose a port from 1024 to "
+        "65535 with --port, or 0 for any free one."
+    )

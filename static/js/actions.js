@@ -1,0 +1,81 @@
+/** @file What each key does: say so at once, ask the server, and leave the viewer for later. */
+
+import { freshKey } from "./api.js";
+import { describe, neighbour, selectedOf } from "./model.js";
+
+/** @typedef {import("./page.js").Page} Page */
+/** @typedef {(page: Page, key: string) => void} Action */
+
+const NOTHING_SELECTED = "Nothing is selected. Point at a segment and press p.";
+
+/** @param {"accept"|"reject"|"unsure"} verdict @param {string} word @returns {Action} */
+function decide(verdict, word) {
+  return (page, key) => {
+    const chosen = page.view && selectedOf(page.view);
+    if (!chosen) return page.say(NOTHING_SELECTED, "warn");
+    // named here, at keydown: what was visible when the person decided
+    page.send({
+      type: "decide",
+      suggestion: chosen.id,
+      verdict,
+      key,
+      idempotency_key: freshKey(),
+      ...page.activity.read(),
+    });
+    const waiting = page.api.isUp ? "" : " (kept until the connection is back)";
+    page.say(`${word} ${describe(chosen)}${waiting} …`);
+  };
+}
+
+/** @param {number} step @returns {Action} */
+function move(step) {
+  return (page) => {
+    const id = page.view && neighbour(page.view, step);
+    if (!id) return page.say(NOTHING_SELECTED, "warn");
+    if (id === page.view?.selected) {
+      return page.say(step > 0 ? "This is the last suggestion." : "This is the first suggestion.");
+    }
+    page.choose(id);
+  };
+}
+
+/** @param {"undo"|"redo"} type @returns {Action} */
+function turn(type) {
+  return (page) => {
+    page.send({ type, idempotency_key: freshKey() });
+    page.say(type === "undo" ? "Undoing …" : "Redoing …");
+  };
+}
+
+/** @type {Record<string, Action>} */
+export const ACTIONS = {
+  propose(page) {
+    const cursor = page.view && page.viewer.cursor(page.view.resolution_nm);
+    if (!cursor) return page.say("Point at a segment in the viewer, then press p.", "warn");
+    if (cursor.segment === "0") {
+      return page.say("The cursor is on background. Point at a segment, then press p.", "warn");
+    }
+    page.send({ type: "propose", ...cursor });
+    page.say("Looking for errors at the cursor …");
+  },
+  accept: decide("accept", "Accepting"),
+  reject: decide("reject", "Rejecting"),
+  unsure: decide("unsure", "Unsure about"),
+  next: move(1),
+  previous: move(-1),
+  undo: turn("undo"),
+  redo: turn("redo"),
+  preview(page) {
+    if (!page.view || !selectedOf(page.view)) return page.say(NOTHING_SELECTED, "warn");
+    const shown = !page.view.preview;
+    page.send({ type: "preview", shown });
+    page.say(shown ? "Preview on: as if the edit were made." : "Preview off.");
+  },
+  help(page) {
+    page.help.hidden = !page.help.hidden;
+    page.say(page.help.hidden ? "Help closed." : "Keys are listed on the left.");
+  },
+  harmless(page) {
+    page.say("x does nothing here, so that a slip cannot clear the segments.");
+  },
+};

@@ -1,0 +1,136 @@
+/** @file The ranked list. */
+
+import { percent, percentRange, shortId } from "../model.js";
+
+/** @typedef {import("../types.js").View} View */
+/** @typedef {import("../types.js").Suggestion} Suggestion */
+
+/** @type {Record<string, string>} */
+const VERDICTS = { accept: "✓ accepted", reject: "✗ rejected", unsure: "? unsure", skip: "skipped" };
+
+/** `<cb2-suggestions>`: fires `choose` (detail: id) when a row is clicked. */
+export class Suggestions extends HTMLElement {
+  /** @type {Map<string, HTMLElement>} */
+  #rows = new Map();
+  #order = "";
+
+  connectedCallback() {
+    this.list = document.createElement("div");
+    this.list.className = "list";
+    this.list.setAttribute("role", "listbox");
+    this.list.setAttribute("aria-label", "Suggestions");
+    this.list.tabIndex = 0;
+    this.empty = document.createElement("p");
+    this.empty.className = "empty";
+    this.replaceChildren(this.empty, this.list);
+    this.addEventListener("click", (event) => {
+      const row = /** @type {Element} */ (event.target).closest("[role=option]");
+      if (row) this.#fire("choose", row.getAttribute("data-id"));
+    });
+    this.list.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      this.#fire("step", step);
+    });
+  }
+
+  /** @param {View} view */
+  update(view) {
+    const suggestions = view.list?.suggestions ?? [];
+    this.#arrange(suggestions);
+    for (const s of suggestions) this.#paint(s, view);
+    const isEmpty = suggestions.length === 0;
+    this.empty.hidden = !isEmpty;
+    this.empty.textContent = view.list
+      ? view.list.note || "Nothing to suggest here."
+      : "No suggestions yet. Point at a segment in the viewer and press p.";
+    if (view.selected) this.list.setAttribute("aria-activedescendant", `option-${view.selected}`);
+    else this.list.removeAttribute("aria-activedescendant");
+  }
+
+  /** @param {Suggestion[]} suggestions */
+  #arrange(suggestions) {
+    const order = suggestions.map((s) => s.id).join();
+    if (order === this.#order) return;
+    this.#order = order;
+    this.#rows = new Map(suggestions.map((s) => [s.id, this.#rows.get(s.id) ?? makeRow(s.id)]));
+    this.list.replaceChildren(...this.#rows.values());
+  }
+
+  /**
+   * @param {Suggestion} s
+   * @param {View} view
+   */
+  #paint(s, view) {
+    const row = this.#rows.get(s.id);
+    if (!row) return;
+    const verdict = view.verdicts[s.id];
+    const isSelected = s.id === view.selected;
+    const wasSelected = row.getAttribute("aria-selected") === "true";
+    set(row, "aria-selected", String(isSelected));
+    set(row, "data-kind", s.kind);
+    set(row, "data-segment", s.segment);
+    set(row, "data-partner", s.partner ?? "");
+    set(row, "data-confidence", String(s.confidence));
+    set(row, "data-score", String(s.score));
+    set(row, "data-verdict", verdict ?? "");
+    set(row, "data-pending", String(view.pending.has(s.id)));
+    set(row, "data-unreliable", String(s.ood.flag));
+    text(row, ".kind", s.kind);
+    text(row, ".partner", s.partner === null ? `of ${shortId(s.segment)}` : `with ${shortId(s.partner)}`);
+    text(row, ".confidence", s.ood.flag ? "not reliable here" : percent(s.confidence));
+    text(row, ".interval", percentRange(s.interval));
+    text(row, ".reason", s.reason);
+    text(row, ".verdict", verdict ? VERDICTS[verdict] ?? verdict : "");
+    row.title = `${s.kind} · segment ${s.segment}${s.partner ? ` · partner ${s.partner}` : ""}`;
+    row.style.setProperty("--confidence", String(s.confidence));
+    row.style.setProperty("--low", String(s.interval[0]));
+    row.style.setProperty("--high", String(s.interval[1]));
+    if (isSelected && !wasSelected) row.scrollIntoView({ block: "nearest" });
+  }
+
+  /**
+   * @param {string} name
+   * @param {unknown} detail
+   */
+  #fire(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+/** @param {string} id */
+function makeRow(id) {
+  const row = document.createElement("div");
+  row.setAttribute("role", "option");
+  row.id = `option-${id}`;
+  row.dataset.id = id;
+  const parts = ["kind", "partner", "confidence", "bar", "reason", "interval", "verdict"];
+  for (const part of parts) {
+    const span = document.createElement("span");
+    span.className = part;
+    row.append(span);
+  }
+  return row;
+}
+
+/**
+ * @param {Element} element
+ * @param {string} name
+ * @param {string} value
+ */
+function set(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+/**
+ * @param {Element} row
+ * @param {string} selector
+ * @param {string} value
+ */
+function text(row, selector, value) {
+  const element = row.querySelector(selector);
+  if (element && element.textContent !== value) element.textContent = value;
+}
+
+customElements.define("cb2-suggestions", Suggestions);

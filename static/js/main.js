@@ -1,0 +1,11 @@
+/** @file Starts the page. `window.cb2` lets tests and benchmarks look in. */
+
+import "./elements/connection.js";
+import "./elements/header.js";
+import "./elements/help.js";
+import "./elements/status.js";
+import "./elements/suggestions.js";
+import { Page } from "./page.js";
+
+const page = new Page(document);
+/** @type {any} */ (window).cb2 = { page, timings: page.timings };

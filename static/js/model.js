@@ -1,0 +1,99 @@
+/** @file What the page shows, as pure functions of the server's snapshot and what is under way. */
+
+/** @typedef {import("./types.js").Snapshot} Snapshot */
+/** @typedef {import("./types.js").View} View */
+/** @typedef {import("./types.js").Request} Request */
+/** @typedef {import("./types.js").Suggestion} Suggestion */
+
+/**
+ * The first undecided suggestion behind `after`, going round; null when all are decided.
+ * @param {string[]} ids
+ * @param {Record<string, unknown>} verdicts
+ * @param {string|null} after
+ */
+export function nextUndecided(ids, verdicts, after) {
+  const start = after === null ? 0 : ids.indexOf(after) + 1;
+  return [...ids.slice(start), ...ids.slice(0, start)].find((id) => !(id in verdicts)) ?? null;
+}
+
+/**
+ * The id `step` rows away from the selected one, kept within the list.
+ * @param {View} view
+ * @param {number} step
+ */
+export function neighbour(view, step) {
+  const ids = idsOf(view);
+  if (ids.length === 0) return null;
+  const at = view.selected === null ? -1 : ids.indexOf(view.selected);
+  return ids[Math.max(0, Math.min(ids.length - 1, at + step))];
+}
+
+/**
+ * The snapshot as it will be once the server has answered everything under way.
+ * @param {Snapshot} snapshot
+ * @param {Iterable<Request>} underWay in the order of the keys
+ * @returns {View}
+ */
+export function project(snapshot, underWay) {
+  /** @type {View} */
+  const view = { ...snapshot, verdicts: { ...snapshot.verdicts }, pending: new Set() };
+  const ids = idsOf(view);
+  for (const request of underWay) {
+    const id = request.suggestion;
+    if (request.type === "preview") {
+      view.preview = view.selected !== null && Boolean(request.shown);
+    } else if (id !== undefined && ids.includes(id)) {
+      const before = view.selected;
+      if (request.type === "select") view.selected = id;
+      if (request.type === "decide" && request.verdict) {
+        view.verdicts[id] = request.verdict;
+        view.pending.add(id);
+        if (view.selected === id) view.selected = nextUndecided(ids, view.verdicts, id) ?? id;
+      }
+      if (view.selected !== before) view.preview = false;
+    }
+  }
+  return view;
+}
+
+/** @param {Snapshot} view */
+export function idsOf(view) {
+  return (view.list?.suggestions ?? []).map((s) => s.id);
+}
+
+/**
+ * @param {Snapshot} view
+ * @returns {Suggestion|null}
+ */
+export function selectedOf(view) {
+  return view.list?.suggestions.find((s) => s.id === view.selected) ?? null;
+}
+
+/** @param {number} share */
+export function percent(share) {
+  if (share > 0 && share < 0.005) return "<1 %";
+  if (share < 1 && share >= 0.995) return ">99 %";
+  return `${Math.round(share * 100)} %`;
+}
+
+/** @param {number[]} interval */
+export function percentRange([low, high]) {
+  const [from, to] = [Math.round(low * 100), Math.round(high * 100)];
+  return from === to ? percent((low + high) / 2) : `${from}–${to} %`;
+}
+
+/**
+ * The end of an id, which is where ids of one dataset differ.
+ * @param {string} id
+ */
+export function shortId(id) {
+  return id.length > 8 ? `…${id.slice(-6)}` : id;
+}
+
+/** @param {Suggestion} suggestion */
+export function describe(suggestion) {
+  const segment = shortId(suggestion.segment);
+  return suggestion.partner === null
+    ? `cut of ${segment}`
+    : `join of ${segment} with ${shortId(suggestion.partner)}`;
+}

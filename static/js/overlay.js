@@ -1,0 +1,148 @@
+/** @file Decides what the viewer should show, and changes only what differs, in a later task. */
+
+import { describe, percent, selectedOf } from "./model.js";
+
+/** @typedef {import("./types.js").View} View */
+/** @typedef {import("./viewer.js").Viewer} Viewer */
+/** @typedef {import("./viewer.js").Marker} Marker */
+
+const MOST_MARKERS = 16;
+
+/** @param {View} view */
+export function markersOf(view) {
+  const shown = (view.list?.suggestions ?? []).slice(0, MOST_MARKERS);
+  return shown.map((s) => ({
+    id: s.id,
+    point: inVoxels(s.point_nm, view),
+    properties: [
+      s.confidence,
+      Number(s.id === view.selected),
+      Number(s.id in view.verdicts),
+      Number(s.ood.flag),
+    ],
+    description: `${describe(s)}, ${s.ood.flag ? "not reliable here" : percent(s.confidence)}`,
+  }));
+}
+
+/** @param {View} view */
+export function segmentsOf(view) {
+  const chosen = selectedOf(view);
+  const { segment, partner, preview } = view.colours;
+  const ids = new Set((view.list?.suggestions ?? []).flatMap((s) => [s.segment, s.partner ?? ""]));
+  ids.delete("");
+  if (view.list) ids.add(view.list.segment);
+  const ours = [...ids];
+  if (!chosen) {
+    const colours = view.list ? { [view.list.segment]: segment } : {};
+    return { colours, ours, linked: null };
+  }
+  if (chosen.partner === null) return { colours: { [chosen.segment]: segment }, ours, linked: null };
+  const merged = view.preview;
+  return {
+    colours: {
+      [chosen.segment]: merged ? preview : segment,
+      [chosen.partner]: merged ? preview : partner,
+    },
+    ours,
+    linked: merged ? /** @type {[string, string]} */ ([chosen.segment, chosen.partner]) : null,
+  };
+}
+
+/**
+ * @param {View} view
+ * @returns {Marker[]}
+ */
+export function sidesOf(view) {
+  if (!view.preview || view.sides === null || selectedOf(view)?.partner !== null) return [];
+  return view.sides.flatMap((points, side) =>
+    points.map((p, i) => ({
+      id: `side-${side}-${i}`,
+      point: inVoxels(p, view),
+      properties: [side],
+    })),
+  );
+}
+
+/**
+ * @param {number[]} nm
+ * @param {View} view
+ */
+function inVoxels(nm, view) {
+  return nm.map((v, i) => v / view.resolution_nm[i]);
+}
+
+/** Brings the viewer to a view, whenever the browser has time for it. */
+export class Overlay {
+  /** @type {View|null} */
+  #wanted = null;
+  #timer = 0;
+  #flown = "";
+  #listNumber = -1;
+  #shown = { segments: "", markers: "", sides: "" };
+  #ours = new Set();
+
+  /** @param {Viewer} viewer */
+  constructor(viewer) {
+    this.viewer = viewer;
+    viewer.addEventListener("attached", () => {
+      this.#shown = { segments: "", markers: "", sides: "" };
+      this.#schedule();
+    });
+  }
+
+  /** @param {View} view */
+  show(view) {
+    this.#wanted = view;
+    this.#schedule();
+  }
+
+  #schedule() {
+    // never in the task that handles a key: the acknowledgement is painted first
+    this.#timer ||= setTimeout(() => {
+      this.#timer = 0;
+      this.#apply();
+    });
+  }
+
+  #apply() {
+    const view = this.#wanted;
+    if (view === null || this.viewer.layer === null) return;
+    if (view.list_number !== this.#listNumber) {
+      // asked for again, perhaps because something was hidden by hand
+      this.#listNumber = view.list_number;
+      this.#shown = { segments: "", markers: "", sides: "" };
+    }
+    const segments = segmentsOf(view);
+    if (this.#differs("segments", segments)) {
+      segments.ours.forEach((id) => this.#ours.add(id));
+      this.viewer.showSegments(segments.colours, [...this.#ours], segments.linked);
+      this.#ours = new Set(segments.ours);
+    }
+    const markers = markersOf(view);
+    if (this.#differs("markers", markers)) this.viewer.showMarkers(markers);
+    const sides = sidesOf(view);
+    if (this.#differs("sides", sides)) this.viewer.showSides(sides);
+    this.#fly(view);
+    this.viewer.dispatchEvent(new Event("painted"));
+  }
+
+  /** @param {View} view */
+  #fly(view) {
+    const chosen = selectedOf(view);
+    const flight = chosen ? `${view.list_number} ${chosen.id}` : "";
+    if (flight === this.#flown) return;
+    this.#flown = flight;
+    if (chosen) this.viewer.fly(inVoxels(chosen.point_nm, view));
+  }
+
+  /**
+   * @param {"segments"|"markers"|"sides"} part
+   * @param {unknown} value
+   */
+  #differs(part, value) {
+    const text = JSON.stringify(value);
+    if (this.#shown[part] === text) return false;
+    this.#shown[part] = text;
+    return true;
+  }
+}

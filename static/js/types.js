@@ -1,0 +1,33 @@
+/**
+ * @file Shapes that the server sends; nothing runs here. Ids are decimal text: a segment id has 64
+ * bits, and a number of the browser only 53.
+ *
+ * @typedef {{percentile: number, flag: boolean}} Ood
+ * @typedef {{id: string, kind: "join"|"cut", segment: string, partner: string|null,
+ *   point_nm: number[], score: number, confidence: number, interval: number[], ood: Ood,
+ *   reason: string}} Suggestion
+ * @typedef {{value: number, source: string, n: number}} BaseRate
+ * @typedef {{dataset: string, version: string, segment: string, at_nm: number[],
+ *   model: {name: string, sha256: string}, calibrator: string,
+ *   base_rate: BaseRate & {by_kind: Record<string, BaseRate>},
+ *   timing_ms: Record<string, number>, suggestions: Suggestion[], note: string}} SuggestionList
+ * @typedef {"accept"|"reject"|"unsure"|"skip"|"none"} Verdict
+ * @typedef {{text: string, level: "info"|"good"|"warn"|"error", number: number}} Status
+ * @typedef {{revision: number, list: SuggestionList|null, list_number: number,
+ *   verdicts: Record<string, Verdict>,
+ *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
+ *   can_undo: boolean, can_redo: boolean, sides: number[][][]|null,
+ *   colours: {segment: string, partner: string, preview: string},
+ *   dataset: {name: string, version: string, species: string, licence: string, citation: string},
+ *   resolution_nm: number[], user: string}} Snapshot
+ * @typedef {Snapshot & {pending: Set<string>}} View  a snapshot with what is not yet answered
+ * @typedef {{key: string, code: string, ctrl: boolean, shift: boolean|null, label: string}} Chord
+ * @typedef {{action: string, chords: Chord[], words: string, repeats: boolean}} KeyBinding
+ * @typedef {{type: string, id?: string, at?: number, suggestion?: string, verdict?: Verdict,
+ *   shown?: boolean} & Record<string, unknown>} Request  what the page asks the server for
+ * @typedef {{type: "ack", id: string|null, ok: boolean, text: string|null, error: string|null}} Ack
+ * @typedef {{segment: string|null, at_nm: number[]}} Cursor
+ * @typedef {{action: string, keydown: number, handlerMs: number, acknowledged: number,
+ *   painted: number|null}} KeyTiming  times of performance.now(), in ms
+ */
+export {};

@@ -1,0 +1,62 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def shared_folder() -> Path:
+    """Where the shared data lies: CB2_SHARED, else `shared` beside the checkout."""
+    return Path(os.environ.get("CB2_SHARED") or REPO.parent / "shared")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out tests that need absent data, and say so; CB2_REQUIRE_SHARED=1 forbids that."""
+    if (shared_folder() / "data").is_dir():
+        return
+    wanted = [i for i in items if i.get_closest_marker("shared")]
+    if not wanted:
+        return
+    if os.environ.get("CB2_REQUIRE_SHARED") == "1":
+        raise pytest.UsageError(
+            f"CB2_REQUIRE_SHARED=1, but {shared_folder()} has no folder data; "
+            f"{len(wanted)} tests need it."
+        )
+    mark = pytest.mark.skip(reason=f"no shared data at {shared_folder()} (set CB2_SHARED)")
+    for item in wanted:
+        item.add_marker(mark)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the shared real volumes; use together with `@pytest.mark.shared`."""
+    return shared_folder() / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model folder with a small random network; never written to."""
+    from fixtures_model import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def neurites_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """dataset.toml of a small volume with one thing to join and one to cut; never written to."""
+    from neurites import neurite_dataset
+
+    return neurite_dataset(tmp_path_factory.mktemp("neurites"))
+
+
+@pytest.fixture
+def own_data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's data folder, empty and apart from the real one."""
+    home = tmp_path / "data-home"
+    monkeypatch.setenv("XDG_DATA_HOME", str(home))
+    return home

@@ -1,0 +1,209 @@
+"""Labels as files."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from label_makers import BIG, DATASET, USER, VERSION, decision, suggestion
+
+from cb2_assist.core.errors import AssistError, UsageError
+from cb2_assist.core.records import Kind, Verdict
+from cb2_assist.decisions.log import DecisionLog, alternative
+from cb2_assist.labels.store import NewEvent, open_store
+from cb2_assist.learning import export
+from cb2_assist.learning.export import export_formats, export_labels, label_rows, pseudonym
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with open_store(f"sqlite:///{tmp_path}/labels.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def log(store) -> DecisionLog:
+    return DecisionLog(store, user=USER, dataset=DATASET, version=VERSION)
+
+
+def rows_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "labels.jsonl").read_text().splitlines()]
+
+
+def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path: Path) -> None:
+    event = log.decide(decision(2, views_sha256="cd" * 32, rank=1))
+    report = export_labels(store, out=tmp_path / "new" / "out")
+    (row,) = rows_of(tmp_path / "new" / "out")
+    s = suggestion(2)
+    assert row == {
+        "event_id": event.id,
+        "suggestion_id": s.id,
+        "kind": "join",
+        "segment": str(BIG),
+        "partner": str(BIG + 3),
+        "point_nm": [102.5, 200.0, 300.0],
+        "score": 0.8,
+        "confidence": 0.6,
+        "interval": [0.5, 0.7],
+        "ood": {"percentile": 12.5, "flag": False},
+        "rank": 1,
+        "supervoxels": [str(BIG + 500), str(BIG + 501)],
+        "views_sha256": "cd" * 32,
+        "verdict": "accept",
+        "label": 1,
+        "joint": False,
+        "base_rate": {"value": 0.2, "source": "default", "n": 0},
+        "dataset": DATASET,
+        "version": VERSION,
+        "species": "fly",
+        "licence": "CC-BY-4.0",
+        "model": {"name": "cb2a-tiny", "sha256": "ab" * 32},
+        "calibrator": "cal-1",
+        "user": pseudonym(USER, store.salt),
+        "propensity": {"how": "cursor"},
+        "score_hidden": False,
+        "shown_at": "2026-01-02T03:04:05.000Z",
+        "decided_at": "2026-01-02T03:04:06.000Z",
+        "idle_ms": 250,
+        "n_alternatives": 0,
+    }
+    assert report.to_json() == {
+        "rows": 1,
+        "skipped": {},
+        "files": [str(tmp_path / "new" / "out" / "labels.jsonl")],
+    }
+
+
+def test_only_accept_and_reject_in_force_become_rows(store, log, tmp_path: Path) -> None:
+    log.decide(decision(1, Verdict.ACCEPT))
+    log.decide(decision(2, Verdict.REJECT, kind=Kind.CUT))
+    log.decide(decision(3, Verdict.UNSURE))
+    log.decide(decision(4, Verdict.SKIP))
+    log.decide(decision(5, Verdict.ACCEPT))
+    log.decide(decision(5, Verdict.REJECT))
+    log.decide(decision(6, Verdict.ACCEPT))
+    log.undo(idempotency_key="u")
+    report = export_labels(store, out=tmp_path)
+    assert [(r["verdict"], r["label"], r["kind"]) for r in rows_of(tmp_path)] == [
+        ("accept", 1, "join"),
+        ("reject", 0, "cut"),
+        ("reject", 0, "join"),
+    ]
+    assert report.rows == 3
+    assert report.skipped == {"skip": 1, "superseded": 1, "undone": 1, "unsure": 1}
+    assert rows_of(tmp_path)[1]["partner"] is None
+
+
+def test_none_is_a_reject_of_each_open_join_on_screen(store, log, tmp_path: Path) -> None:
+    shown = (
+        alternative(suggestion(0)),
+        alternative(suggestion(1), views_sha256="ef" * 32, supervoxels=(BIG + 7, BIG + 8)),
+        alternative(suggestion(2, Kind.CUT)),
+        alternative(suggestion(3), verdict=Verdict.ACCEPT),
+    )
+    event = log.decide(decision(0, Verdict.NONE, joint=True, alternatives=shown))
+    assert export_labels(store, out=tmp_path).rows == 2
+    own, other = rows_of(tmp_path)
+    assert own["suggestion_id"] == suggestion(0).id
+    assert own["ood"] is not None
+    assert other["suggestion_id"] == suggestion(1).id
+    assert (other["segment"], other["partner"]) == (str(BIG), str(BIG + 2))
+    assert other["point_nm"] == [101.5, 200.0, 300.0]
+    assert (other["score"], other["confidence"], other["rank"]) == (0.8, 0.6, 1)
+    assert (other["views_sha256"], other["supervoxels"][0]) == ("ef" * 32, str(BIG + 7))
+    for row in (own, other):
+        assert (row["verdict"], row["label"], row["joint"]) == ("reject", 0, True)
+        assert (row["event_id"], row["n_alternatives"]) == (event.id, 4)
+
+
+def test_a_later_answer_takes_one_join_out_of_none(store, log, tmp_path: Path) -> None:
+    shown = (alternative(suggestion(0)), alternative(suggestion(1)))
+    log.decide(decision(0, Verdict.NONE, joint=True, alternatives=shown))
+    log.decide(decision(1, Verdict.ACCEPT))
+    report = export_labels(store, out=tmp_path)
+    assert {r["suggestion_id"]: r["label"] for r in rows_of(tmp_path)} == {
+        suggestion(0).id: 0,
+        suggestion(1).id: 1,
+    }
+    assert report.skipped == {"superseded": 1}
+
+
+def test_people_are_pseudonyms_unless_asked(store, log, tmp_path: Path) -> None:
+    log.decide(decision(1))
+    log.decide(decision(2))
+    store.append(NewEvent.of(decision(1, key="b", user="bob")))
+    export_labels(store, out=tmp_path)
+    text = (tmp_path / "labels.jsonl").read_text()
+    assert USER not in text
+    assert "bob" not in text
+    names = [r["user"] for r in rows_of(tmp_path)]
+    assert names[0] == names[1] != names[2]
+    export_labels(store, out=tmp_path, with_names=True)
+    assert [r["user"] for r in rows_of(tmp_path)] == [USER, USER, "bob"]
+    assert pseudonym(USER, b"another file") != pseudonym(USER, store.salt)
+
+
+def test_one_dataset_can_be_chosen(store, tmp_path: Path) -> None:
+    store.append(NewEvent.of(decision(1)))
+    store.append(NewEvent.of(decision(2, dataset="other")))
+    assert export_labels(store, out=tmp_path, dataset="other").rows == 1
+    assert rows_of(tmp_path)[0]["dataset"] == "other"
+
+
+def test_it_reads_beside_a_writer(store, log, tmp_path: Path) -> None:
+    log.decide(decision(1))
+    with open_store(store.url, read_only=True) as reader:
+        rows = label_rows(reader, skipped=Counter())
+        assert next(rows)["label"] == 1
+        log.decide(decision(2))
+        assert list(rows) == []
+        assert export_labels(reader, out=tmp_path).rows == 2
+
+
+def test_an_empty_log_makes_an_empty_file(store, tmp_path: Path) -> None:
+    assert export_labels(store, out=tmp_path).rows == 0
+    assert (tmp_path / "labels.jsonl").read_bytes() == b""
+
+
+def test_a_failed_export_leaves_the_earlier_one(store, log, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "out"
+    log.decide(decision(1))
+    export_labels(store, out=out)
+    before = (out / "labels.jsonl").read_bytes()
+    log.decide(decision(2))
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export.os, "fsync", full)
+    with pytest.raises(AssistError, match="No space left on device"):
+        export_labels(store, out=out)
+    assert (out / "labels.jsonl").read_bytes() == before
+    assert [path.name for path in out.iterdir()] == ["labels.jsonl"]
+
+
+def test_a_file_in_place_of_the_folder_is_told(store, tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").touch()
+    with pytest.raises(UsageError, match="names a folder"):
+        export_labels(store, out=tmp_path / "labels.jsonl")
+
+
+def test_an_unknown_format_is_told(store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Known: .*jsonl"):
+        export_labels(store, out=tmp_path, format="parquet")
+
+
+def test_two_formats_cannot_share_a_name() -> None:
+    with pytest.raises(ValueError, match="already"):
+        export.export_format("jsonl")(export.write_jsonl)
+
+
+@pytest.mark.parametrize("name", export_formats())
+def test_every_format_writes_what_it_says(store, log, tmp_path: Path, name: str) -> None:
+    log.decide(decision(1))
+    report = export_labels(store, out=tmp_path, format=name)
+    assert report.rows == 1
+    assert report.files
+    assert all(path.stat().st_size > 0 for path in report.files)

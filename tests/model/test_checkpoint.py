@@ -1,0 +1,145 @@
+"""Model folders: what comes back, and what every mismatch says."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from fixtures_model import BASE_RATES, TINY_VIEWS, tiny_network, tiny_ood
+from safetensors.torch import load_file, save_file
+
+from cb2_assist.core.errors import ModelError
+from cb2_assist.model import checkpoint
+from cb2_assist.model.card import CARD, WEIGHTS, read_card, sha256_of
+from cb2_assist.model.checkpoint import load_model, save_model
+
+
+@pytest.fixture
+def folder(tiny_model_folder, tmp_path):
+    return shutil.copytree(tiny_model_folder, tmp_path / "model")
+
+
+def change_card(folder, **changes):
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(card | changes))
+
+
+def change_weights(folder, change):
+    """Rewrite the weights and put their new checksum on the card."""
+    tensors = change(load_file(folder / WEIGHTS))
+    save_file(tensors, folder / WEIGHTS)
+    change_card(folder, weights={"sha256": sha256_of(folder / WEIGHTS)})
+
+
+def test_weights_come_back_to_half_precision(folder):
+    model = load_model(folder)
+
+    for name, value in tiny_network().state_dict().items():
+        got = model.network.state_dict()[name]
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, value, atol=2e-4, rtol=1e-3, msg=name)
+    assert model.name == "tiny"
+    assert model.card["base_rates"] == BASE_RATES
+    assert model.views == TINY_VIEWS
+    assert not model.network.training
+
+
+def test_saving_what_was_loaded_gives_the_same_bytes(folder, tmp_path):
+    model = load_model(folder)
+    save_model(tmp_path / "again", model.network, model.views, model.ood, {"name": "tiny"})
+
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+
+
+def test_weights_are_small_enough_to_ship(folder):
+    assert (folder / WEIGHTS).stat().st_size <= checkpoint.MAX_BYTES == 16_000_000
+
+
+def test_weights_that_are_too_large_are_not_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "MAX_BYTES", 1000)
+    network = tiny_network()
+    with pytest.raises(ModelError, match="at most 1000"):
+        save_model(tmp_path / "m", network, TINY_VIEWS, tiny_ood(network), {"name": "big"})
+    assert not (tmp_path / "m" / WEIGHTS).exists()
+
+
+def swapped(folder):
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(data)
+
+
+def truncated(folder):
+    data = (folder / WEIGHTS).read_bytes()[:-500]
+    (folder / WEIGHTS).write_bytes(data)
+    change_card(folder, weights={"sha256": sha256_of(folder / WEIGHTS)})
+
+
+def without_a_tensor(tensors):
+    return {k: v for k, v in tensors.items() if k != "network.heads.join.weight"}
+
+
+def with_another_shape(tensors):
+    return tensors | {"network.task_query": torch.zeros(9, 9)}
+
+
+def without_distances(tensors):
+    return {k: v for k, v in tensors.items() if k != "ood.whiten"}
+
+
+def with_odd_distances(tensors):
+    return tensors | {"ood.whiten": torch.zeros(3, 4)}
+
+
+DAMAGE = {
+    "weights swapped": (swapped, "not the ones of the card.*copy both"),
+    "weights truncated": (truncated, "not a safetensors file.*Copy the weights again"),
+    "weights absent": (lambda f: (f / WEIGHTS).unlink(), "no weights.safetensors.*Copy"),
+    "card absent": (lambda f: (f / CARD).unlink(), "no model at.*--model"),
+    "card not JSON": (lambda f: (f / CARD).write_text("{"), "not JSON.*Restore"),
+    "card a list": (lambda f: (f / CARD).write_text("[]"), "format 'list'"),
+    "card of another format": (lambda f: change_card(f, format=99), "format 99.*Update"),
+    "other features": (lambda f: change_card(f, features=["area"]), "wants 1 features"),
+    "views with a wrong word": (lambda f: change_card(f, views={"zoom": 2}), "misnames.*Restore"),
+    "unknown profile": (lambda f: change_card(f, views={"profile": "raw"}), "lacks or misnames"),
+    "views of no size": (lambda f: change_card(f, views={"image_px": 100}), "cannot be made"),
+    "views of zero pixels": (lambda f: change_card(f, views={"image_px": 0}), "lacks or misnames"),
+    "no network": (lambda f: change_card(f, network=None), "lacks or misnames"),
+    "network of negative width": (
+        lambda f: change_card(f, network={"image_px": 32, "feature_hidden": -1}),
+        "do not fit the network",
+    ),
+    "another network": (lambda f: change_card(f, network={"image_px": 64}), "do not fit"),
+    "tensor absent": (lambda f: change_weights(f, without_a_tensor), "do not fit the network"),
+    "tensor of another shape": (lambda f: change_weights(f, with_another_shape), "do not fit"),
+    "no distances": (lambda f: change_weights(f, without_distances), "do not fit"),
+    "odd distances": (lambda f: change_weights(f, with_odd_distances), "do not fit"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_model_that_does_not_fit_is_refused_in_words(folder, what):
+    damage, words = DAMAGE[what]
+    damage(folder)
+
+    with pytest.raises(ModelError, match=words) as refused:
+        load_model(folder)
+    assert "Traceback" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_card_is_read_without_weights(folder):
+    (folder / WEIGHTS).unlink()
+
+    assert read_card(folder)["name"] == "tiny"
+
+
+def test_distances_and_percentiles(folder):
+    ood = load_model(folder).ood
+    row = np.zeros((1, len(ood.mean)), np.float32)
+    row[0, 0] = 3.0
+
+    assert ood.distance(row) == pytest.approx([3.0])
+    assert ood.percentile(10.0) == pytest.approx(50.0)
+    assert ood.percentile(1e9) == 100.0

@@ -1,0 +1,117 @@
+"""Answers do not depend on batch, threads or path; devices are chosen in words."""
+
+import numpy as np
+import pytest
+from fixtures_model import EXTENT_NM
+from neurites import DUMBBELL, PARTNER, neurites
+from scenes_of_sites import stacks_of
+
+from cb2_assist.core.channels import VIEW_NAMES
+from cb2_assist.core.errors import ModelError
+from cb2_assist.core.records import Kind
+from cb2_assist.model.checkpoint import load_model
+from cb2_assist.model.inputs import network_input
+from cb2_assist.model.predictor import Predictor, choose_device
+
+N = 20
+
+
+@pytest.fixture(scope="module")
+def questions():
+    """Twenty sites round the join and the neck of a small volume."""
+    kinds = [Kind.JOIN if i % 3 else Kind.CUT for i in range(N)]
+    return stacks_of(neurites(), DUMBBELL, PARTNER, kinds, EXTENT_NM), kinds
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_model_folder):
+    made = Predictor.open(tiny_model_folder, "cpu", threads=2)
+    yield made
+    made.close()
+
+
+def numbers(outputs):
+    return np.array([[o.logit, o.ood_distance, *(v.score for v in o.views)] for o in outputs])
+
+
+@pytest.fixture(scope="module")
+def one_by_one(predictor, questions):
+    return numbers([predictor.predict([s], [k])[0] for s, k in zip(*questions, strict=True)])
+
+
+def test_each_view_and_the_features_give_their_opinion(predictor, questions):
+    stacks, kinds = questions
+    output = predictor.predict(stacks[:1], kinds[:1])[0]
+
+    assert [v.name for v in output.views] == [*VIEW_NAMES, "features"]
+    assert all(0 < v.score < 1 for v in output.views)
+
+
+def test_answers_differ_between_sites(one_by_one):
+    assert len(np.unique(one_by_one[:, 0])) > N // 2
+
+
+@pytest.mark.parametrize("batch", [7, 16, 64])
+def test_batches_give_the_same_numbers(predictor, questions, one_by_one, batch):
+    stacks, kinds = questions
+    got = []
+    for i in range(0, N, batch):
+        got += predictor.predict(stacks[i : i + batch], kinds[i : i + batch])
+
+    np.testing.assert_allclose(numbers(got), one_by_one, rtol=0, atol=1e-6)
+
+
+def test_threads_give_the_same_numbers(tiny_model_folder, questions, one_by_one):
+    alone = Predictor.open(tiny_model_folder, "cpu", threads=1)
+    try:
+        got = numbers(alone.predict(*questions))
+    finally:
+        alone.close()
+
+    np.testing.assert_allclose(got, one_by_one, rtol=0, atol=1e-6)
+
+
+def test_one_pass_over_many_decisions_gives_the_same_numbers(predictor, questions, one_by_one):
+    got = numbers(predictor.predict_batch(*questions))
+
+    # distances are about 14: six digits of a float32 embedding
+    np.testing.assert_allclose(got, one_by_one, rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_asked_nothing_answered(predictor):
+    assert predictor.predict([], []) == []
+
+
+def test_the_input_is_the_stack_made_smaller(questions, tiny_model_folder):
+    px = load_model(tiny_model_folder).views.image_px
+    stack = questions[0][0]
+    x = network_input(stack, px)
+
+    assert x.geometry.shape == (3, 7, px, px)
+    assert x.em.shape == (3, 3, px, px)
+    assert np.array_equal(x.features, stack.features)
+    np.testing.assert_array_equal(
+        x.geometry[:, 0] > 0, stack.geometry()[:, 0, :: 224 // px, :: 224 // px] > 0
+    )
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "cuda:x", "cuda:-1", "mps", ""])
+def test_unknown_devices_are_refused_in_words(wanted):
+    with pytest.raises(ModelError, match="--device takes auto, cpu, cuda"):
+        choose_device(wanted)
+
+
+def test_absent_gpus_are_told_in_words(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ModelError, match=r"0 CUDA devices.*--device cpu"):
+        choose_device("cuda:1")
+    assert choose_device("auto") == "cpu"
+
+
+def test_present_gpus_are_used(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert choose_device("auto") == "cuda"
+    assert choose_device("cuda:1") == "cuda:1"
+    with pytest.raises(ModelError, match="2 CUDA devices"):
+        choose_device("cuda:2")

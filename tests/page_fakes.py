@@ -1,0 +1,255 @@
+"""A tiny dataset, an instant suggester and an in-memory log for tests of the page."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cb2_assist.core.errors import (
+    BackgroundError,
+    DecisionError,
+    OutOfBoundsError,
+    SegmentNotFoundError,
+)
+from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
+from cb2_assist.core.records import (
+    BaseRate,
+    Decision,
+    Kind,
+    LabelEvent,
+    Ood,
+    SegmentId,
+    Site,
+    Suggestion,
+    SuggestionList,
+    ViewScore,
+)
+from cb2_assist.datasets.source import DatasetInfo, ViewerLayers
+
+BASE = 2**53 + 11
+"""Ids lie above 2**53, where a browser's numbers lose digits."""
+SIZE = 96
+RESOLUTION = Resolution(10.0, 10.0, 10.0)
+INFO = DatasetInfo("toy", "v1", "fly", "CC0-1.0", "made in a test")
+_STEP = 32
+
+
+def label_volume() -> np.ndarray:
+    """27 blocks of 32 voxels, with background in the layer x < 4."""
+    n = SIZE // _STEP
+    x, y, z = np.meshgrid(*[np.arange(SIZE) // _STEP] * 3, indexing="ij")
+    labels = (x + n * y + n * n * z + BASE).astype(np.uint64)
+    labels[:4] = 0
+    return np.asfortranarray(labels)
+
+
+def segment_of(at: PointNm) -> SegmentId:
+    v = at.to_voxel(RESOLUTION)
+    if not all(0 <= c < SIZE for c in v):
+        raise OutOfBoundsError(f"The point {tuple(at)} nm lies outside the volume.")
+    return SegmentId(int(label_volume()[tuple(v)]))
+
+
+def suggestion(
+    kind: Kind,
+    segment: int,
+    partner: int | None,
+    at: PointNm,
+    confidence: float,
+    *,
+    unreliable: bool = False,
+) -> Suggestion:
+    site = Site(kind, SegmentId(segment), None if partner is None else SegmentId(partner), at)
+    return Suggestion(
+        id=site.key(INFO.name, INFO.version),
+        site=site,
+        reason="contact of 0.10 µm²" if kind is Kind.JOIN else "neck of 40 nm",
+        score=confidence,
+        confidence=confidence,
+        interval=(max(0.0, confidence - 0.1), min(1.0, confidence + 0.1)),
+        ood=Ood(99.5 if unreliable else 40.0, unreliable),
+        views=(ViewScore("front", confidence),),
+    )
+
+
+def toy_list(segment: int, at: PointNm) -> SuggestionList:
+    """Three joins with the neighbours along x, y, z (where there are any) and one cut."""
+    i = segment - BASE
+    cell = (i % 3, i // 3 % 3, i // 9)
+    centre = [(c + 0.5) * _STEP * 10.0 for c in cell]
+    made = []
+    for axis, confidence in zip(range(3), (0.91, 0.64, 0.22), strict=True):
+        side = 1 if cell[axis] < 2 else -1
+        at_face = list(centre)
+        at_face[axis] += side * _STEP * 5.0
+        made.append(
+            suggestion(
+                Kind.JOIN,
+                segment,
+                segment + side * 3**axis,
+                PointNm.of(at_face),
+                confidence,
+                unreliable=axis == 2,
+            )
+        )
+    made.insert(2, suggestion(Kind.CUT, segment, None, PointNm.of(centre), 0.48))
+    rate = BaseRate(0.3, "default", 0)
+    return SuggestionList(
+        dataset=INFO.name,
+        version=INFO.version,
+        segment=SegmentId(segment),
+        at=at,
+        suggestions=tuple(made),
+        model_name="toy-model",
+        model_sha256="0" * 64,
+        calibrator="toy",
+        base_rates={Kind.JOIN: rate, Kind.CUT: rate},
+        timing_ms={"candidates": 1.0, "views": 1.0, "model": 1.0, "total": 3.0},
+    )
+
+
+@dataclass
+class ToySource:
+    layers: ViewerLayers
+    resolution: Resolution = RESOLUTION
+    bounds: BoxVx = field(
+        default_factory=lambda: BoxVx(PointVoxel(0, 0, 0), PointVoxel(SIZE, SIZE, SIZE))
+    )
+
+
+class ToyAssistant:
+    """Instant suggestions on the toy volume. `before` runs first in every `suggest`."""
+
+    preparing = False
+
+    def __init__(self, folder: Path | None = None) -> None:
+        roots = {} if folder is None else {"toy": folder}
+        self.info = INFO
+        self.source = ToySource(ViewerLayers("toy/em", "toy/seg", RESOLUTION, roots))
+        self.before: Callable[[PointNm, SegmentId | None], None] = lambda _at, _segment: None
+
+    def suggest(self, at, segment, kind=None, limit=16):  # noqa: ARG002
+        self.before(at, segment)
+        if segment is None:
+            segment = segment_of(at)
+        if segment == 0:
+            raise BackgroundError("There is no segment at the cursor. Point at one and press p.")
+        if not BASE <= segment < BASE + 27:
+            raise SegmentNotFoundError(f"There is no segment {segment} in this volume.")
+        return toy_list(segment, at)
+
+    def views_of(self, suggestion_id):
+        data = f"views of {suggestion_id}".encode()
+        return hashlib.sha256(data).hexdigest(), data
+
+    def sides_of(self, suggestion_id):  # noqa: ARG002
+        a = [[x * 10.0, 480.0, 480.0] for x in range(34, 46, 4)]
+        return [a, [[x + 150.0, y, z] for x, y, z in a]]
+
+
+class MemoryLog:
+    """Decisions of one user in memory. `fail_with` is raised by the next writes."""
+
+    def __init__(self) -> None:
+        self.events: list[LabelEvent] = []
+        self.fail_with: Exception | None = None
+        self._undone: list[LabelEvent] = []
+        self._standing: list[LabelEvent] = []
+        self._lock = threading.Lock()
+
+    def _append(self, event, target, key, decision):
+        made = LabelEvent(
+            len(self.events) + 1,
+            event,
+            target,
+            "2020-01-01T00:00:00+00:00",
+            "tester",
+            key,
+            decision,
+        )
+        self.events.append(made)
+        return made
+
+    def _known(self, key):
+        if self.fail_with is not None:
+            raise self.fail_with
+        return next((e for e in self.events if e.idempotency_key == key), None)
+
+    def decide(self, decision: Decision) -> LabelEvent:
+        with self._lock:
+            if known := self._known(decision.idempotency_key):
+                return known
+            made = self._append("decision", None, decision.idempotency_key, decision)
+            self._standing.append(made)
+            self._undone.clear()
+            return made
+
+    def undo(self, *, idempotency_key: str) -> LabelEvent:
+        with self._lock:
+            if known := self._known(idempotency_key):
+                return known
+            if not self._standing:
+                raise DecisionError("There is nothing to undo.")
+            last = self._standing.pop()
+            self._undone.append(last)
+            return self._append("undo", last.id, idempotency_key, None)
+
+    def redo(self, *, idempotency_key: str) -> LabelEvent:
+        with self._lock:
+            if known := self._known(idempotency_key):
+                return known
+            if not self._undone:
+                raise DecisionError("There is nothing to redo.")
+            last = self._undone.pop()
+            self._standing.append(last)
+            return self._append("redo", last.id, idempotency_key, None)
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._standing)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._undone)
+
+    def event(self, event_id: int) -> LabelEvent:
+        return self.events[event_id - 1]
+
+    def verdict(self, suggestion_id: str):
+        stand = {e.decision.suggestion.id: e.decision.verdict for e in self._standing}
+        return stand.get(suggestion_id)
+
+
+class MemoryViews:
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def put(self, data: bytes, sha256: str) -> None:
+        self.kept[sha256] = data
+
+
+def wait_until(holds: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Look every few milliseconds until a condition of another thread holds."""
+    end = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {timeout_s} s: {holds}"
+        threading.Event().wait(0.005)
+
+
+def write_toy_volume(folder: Path) -> Path:
+    """EM, segments and meshes of the toy volume as a local dataset; returns the folder."""
+    from cb2_assist.datasets.precomputed import Grid
+    from cb2_assist.datasets.writer import Description, Volume, write_dataset
+
+    labels = label_volume()
+    rng = np.random.default_rng(0)
+    em = 120 + 40 * (labels % np.uint64(2)).astype(np.float32) + rng.normal(0, 8, labels.shape)
+    grid = Grid(RESOLUTION, PointVoxel(0, 0, 0))
+    volume = Volume(grid, np.asfortranarray(em.clip(0, 255).astype(np.uint8)), labels)
+    return write_dataset(folder, volume, Description("toy", "fly", "CC0-1.0", "a test")).parent

@@ -1,0 +1,122 @@
+"""A real server on a free port in this process, with fakes behind it, and a client that speaks
+as the page does.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from page_fakes import MemoryLog, MemoryViews, ToyAssistant
+from tornado.ioloop import IOLoop
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.server.serve import Options, RunningServer
+from cb2_assist.viewer.mount import ViewerMount
+from cb2_assist.viewer.scene import Scene
+
+
+@dataclass
+class Served:
+    """A running server and what lies behind it."""
+
+    server: RunningServer
+    assistant: ToyAssistant
+    log: MemoryLog
+    views: MemoryViews
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""):
+        """Status, headers and body of one request; Host may be overridden."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        given = {"Host": self.host, **(headers or {})}
+        if body or method == "POST":
+            given["Content-Length"] = str(len(body))
+        for name, value in given.items():
+            connection.putheader(name, value)
+        connection.endheaders(body or None)
+        answer = connection.getresponse()
+        # an event stream never ends; its headers are enough
+        is_stream = answer.getheader("content-type") == "text/event-stream"
+        data = b"" if is_stream or answer.status == 101 else answer.read()
+        connection.close()
+        return answer.status, dict(answer.getheaders()), data
+
+
+class Page:
+    """A WebSocket client that speaks as the page does."""
+
+    def __init__(self, served: Served, loop: IOLoop) -> None:
+        self.loop = loop
+        url = f"ws://{served.host}/ws?token={served.server.token}"
+        self.socket: WebSocketClientConnection = loop.run_sync(
+            lambda: websocket_connect(url), timeout=10
+        )
+        self.seen: list[dict] = []
+        self.hello = self.read()
+        assert self.hello["type"] == "hello"
+        self.snapshot = self.until("snapshot")["snapshot"]
+
+    def read(self) -> dict:
+        text = self.loop.run_sync(self.socket.read_message, timeout=10)
+        assert text is not None, "the server closed the connection"
+        message = json.loads(text)
+        if message["type"] == "snapshot":
+            self.snapshot = message["snapshot"]
+        self.seen.append(message)
+        return message
+
+    def until(self, kind: str, holds=lambda message: True) -> dict:  # noqa: ARG005
+        while True:
+            message = self.read()
+            if message["type"] == kind and holds(message):
+                return message
+
+    def write(self, message: str | bytes, *, binary: bool = False) -> None:
+        async def go() -> None:
+            await self.socket.write_message(message, binary=binary)
+
+        self.loop.run_sync(go, timeout=10)
+
+    def ask(self, kind: str, **fields) -> dict:
+        """Send a request and wait for its answer."""
+        name = os.urandom(8).hex()
+        self.write(json.dumps({"type": kind, "id": name, **fields}))
+        return self.until("ack", lambda ack: ack["id"] == name)
+
+    def decide(self, suggestion: str, verdict: str = "accept", key: str | None = None) -> dict:
+        return self.ask(
+            "decide",
+            suggestion=suggestion,
+            verdict=verdict,
+            key="f",
+            idempotency_key=key or os.urandom(8).hex(),
+            shown_ms=1500.5,
+            age_ms=2,
+            idle_ms=100,
+        )
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def start(folder: Path, **options) -> Served:
+    assistant, log, views = ToyAssistant(folder), MemoryLog(), MemoryViews()
+    scene = Scene(assistant.source.layers, PointNm(480, 480, 480))
+    server = RunningServer(
+        assistant,
+        log,
+        views,
+        partial(ViewerMount, scene),
+        options=Options(user="tester", **{"port": 0, **options}),
+    )
+    return Served(server, assistant, log, views)

@@ -1,0 +1,364 @@
+"""What verdicts and proposals do to the screen and to the log."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from datetime import datetime
+
+import pytest
+from page_fakes import BASE, INFO, MemoryLog, MemoryViews, ToyAssistant, toy_list, wait_until
+
+from cb2_assist.core.errors import (
+    BackgroundError,
+    DecisionError,
+    LabelError,
+    LabelFileReadOnlyError,
+)
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Verdict
+from cb2_assist.review.session import Answer, ReviewSession
+from cb2_assist.review.state import Cursor, StateFile
+
+AT = PointNm(480, 480, 480)
+CENTRE = BASE + 13
+
+
+class World:
+    """A session on fakes."""
+
+    def __init__(self, tmp_path, *, keep_views: bool = True) -> None:
+        self.assistant, self.log, self.views = ToyAssistant(), MemoryLog(), MemoryViews()
+        self.path = tmp_path / "state.json"
+        self.keep_views = keep_views
+        self.keys = 0
+        self.session = self.open()
+
+    def open(self) -> ReviewSession:
+        views = self.views if self.keep_views else None
+        return ReviewSession(
+            self.assistant, self.log, views, user="tester", state=StateFile(self.path)
+        )
+
+    def propose(self, segment: int = CENTRE) -> str | None:
+        cursor = Cursor(AT, segment)
+        return self.session.propose(self.session.begin_proposal(cursor), cursor)
+
+    def decide(self, suggestion_id: str, verdict: Verdict = Verdict.ACCEPT, **fields) -> str:
+        self.keys += 1
+        given = {
+            "suggestion_id": suggestion_id,
+            "verdict": verdict,
+            "idempotency_key": f"key-{self.keys}",
+            "key": "f",
+            "shown_ms": 2000.0,
+            "age_ms": 0.0,
+            "idle_ms": 500.0,
+        }
+        return self.session.decide(Answer(**{**given, **fields}))
+
+    @property
+    def ids(self) -> list[str]:
+        return [s.id for s in self.session.screen.suggestions]
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.session.close(5)
+
+
+def test_the_snapshot_carries_the_list_as_suggest_prints_it(world) -> None:
+    world.propose()
+    snapshot = world.session.snapshot()
+    assert snapshot["list"] == toy_list(CENTRE, AT).to_json()
+    assert snapshot["selected"] == world.ids[0]
+    assert snapshot["dataset"]["licence"] == INFO.licence
+
+
+def test_each_verdict_moves_on_to_the_next_open_row(world) -> None:
+    world.propose()
+    first, second, third, fourth = world.ids
+    world.session.select(third)
+    for chosen, verdict, following in (
+        (third, Verdict.UNSURE, fourth),
+        (fourth, Verdict.REJECT, first),
+        (first, Verdict.ACCEPT, second),
+        (second, Verdict.ACCEPT, second),
+    ):
+        assert world.session.screen.selected == chosen
+        text = world.decide(chosen, verdict)
+        assert world.session.screen.selected == following
+    assert "All on this list are decided" in text
+
+
+def test_a_decision_carries_what_was_on_screen(world) -> None:
+    world.propose()
+    chosen = world.ids[2]
+    world.decide(world.ids[0], Verdict.REJECT)
+    world.decide(chosen, Verdict.UNSURE, age_ms=60_000.0, shown_ms=1500.0, idle_ms=9999.0, key="g")
+    decision = world.log.events[-1].decision
+    assert decision.suggestion.id == chosen
+    assert (decision.rank, decision.key, decision.user) == (2, "g", "tester")
+    assert [a["id"] for a in decision.alternatives] == world.ids
+    assert decision.alternatives[0]["verdict"] == "reject"
+    assert decision.alternatives[0]["segment"] == str(CENTRE)
+    assert (decision.dataset, decision.version) == (INFO.name, INFO.version)
+    assert (decision.licence, decision.species) == (INFO.licence, INFO.species)
+    shown, decided = map(datetime.fromisoformat, (decision.shown_at, decision.decided_at))
+    assert (decided - shown).total_seconds() == pytest.approx(1.5)
+    assert (datetime.now(decided.tzinfo) - decided).total_seconds() == pytest.approx(60, abs=5)
+    assert decision.idle_ms == 1500, "never more than it was shown"
+
+
+def test_the_views_are_kept_before_the_decision(world) -> None:
+    world.propose()
+    world.decide(world.ids[1])
+    sha256 = world.log.events[-1].decision.views_sha256
+    assert hashlib.sha256(world.views.kept[sha256]).hexdigest() == sha256
+
+
+def test_views_are_not_kept_when_nobody_wants_them(tmp_path) -> None:
+    world = World(tmp_path, keep_views=False)
+    world.propose()
+    world.decide(world.ids[0])
+    assert world.log.events[-1].decision.views_sha256 is None
+    world.session.close(5)
+
+
+def test_a_verdict_is_worth_more_than_its_views(world) -> None:
+    def fail(_id):
+        raise ValueError("cannot draw")
+
+    world.assistant.views_of = fail
+    world.propose()
+    world.decide(world.ids[0])
+    assert world.log.events[-1].decision.views_sha256 is None
+
+
+def test_views_that_cannot_be_written_stop_the_verdict(world) -> None:
+    def full(_data, _sha256):
+        raise LabelFileReadOnlyError("The disk is full.")
+
+    world.views.put = full
+    world.propose()
+    with pytest.raises(LabelError, match="NOT recorded: The disk is full"):
+        world.decide(world.ids[0])
+    assert world.log.events == []
+    assert world.session.screen.verdicts == {}
+
+
+def test_a_verdict_on_the_list_before_is_recorded_for_the_suggestion_that_it_names(world) -> None:
+    world.propose()
+    earlier = world.ids[0]
+    world.propose(BASE)
+    selected = world.session.screen.selected
+    assert earlier not in world.ids
+    text = world.decide(earlier)
+    decision = world.log.events[-1].decision
+    assert decision.suggestion.id == earlier
+    assert {a["segment"] for a in decision.alternatives} == {str(CENTRE)}
+    assert "earlier list" in text
+    assert world.session.screen.selected == selected, "the list in view has not moved"
+
+
+def test_a_verdict_on_nothing_known_is_refused_in_words(world) -> None:
+    world.propose()
+    with pytest.raises(DecisionError, match="NOT recorded: that suggestion is not on a recent"):
+        world.decide("0123456789abcdef")
+    assert world.log.events == []
+    assert world.session.screen.status.level == "error"
+
+
+def test_only_recent_lists_are_remembered(world) -> None:
+    world.propose(BASE)
+    old = world.ids[0]
+    for segment in range(BASE + 10, BASE + 18):
+        world.propose(segment)
+    with pytest.raises(DecisionError, match="NOT recorded"):
+        world.decide(old)
+
+
+def test_undo_goes_back_to_the_row(world) -> None:
+    world.propose()
+    first, second = world.ids[:2]
+    world.decide(first)
+    world.decide(second, Verdict.REJECT)
+    assert world.session.undo("u1").startswith("Undone: rejected join of")
+    assert world.session.screen.selected == second
+    assert world.session.screen.verdicts == {first: Verdict.ACCEPT}
+    assert world.session.screen.can_redo
+    world.session.redo("r1")
+    assert world.session.screen.verdicts == {first: Verdict.ACCEPT, second: Verdict.REJECT}
+
+
+def test_an_undo_that_arrives_twice_counts_once(world) -> None:
+    world.propose()
+    world.decide(world.ids[0])
+    world.decide(world.ids[1])
+    world.session.undo("same")
+    world.session.undo("same")
+    assert world.session.screen.verdicts == {world.ids[0]: Verdict.ACCEPT}
+
+
+def test_a_verdict_sent_again_after_its_undo_stays_undone(world) -> None:
+    """The page repeats what was not answered; the answer may have been lost after the undo."""
+    world.propose()
+    world.decide(world.ids[0], idempotency_key="same")
+    world.session.undo("u1")
+    world.decide(world.ids[0], idempotency_key="same")
+    assert world.session.screen.verdicts == {}
+
+
+def test_undoing_nothing_is_said(world) -> None:
+    with pytest.raises(DecisionError, match="nothing to undo"):
+        world.session.undo("u1")
+    assert world.session.screen.status.level == "warn"
+
+
+def test_a_preview_ends_with_its_suggestion(world) -> None:
+    world.propose()
+    world.session.set_preview(True)
+    world.session.select(world.ids[0])
+    assert world.session.screen.preview
+    world.session.select(world.ids[1])
+    assert not world.session.screen.preview
+    world.session.set_preview(True)
+    world.decide(world.ids[1])
+    assert not world.session.screen.preview
+
+
+def test_a_preview_of_nothing_is_refused(world) -> None:
+    with pytest.raises(DecisionError, match="nothing to preview"):
+        world.session.set_preview(True)
+
+
+def test_the_sides_of_a_selected_cut_arrive(world) -> None:
+    world.propose()
+    cut = world.ids[2]
+    world.session.select(cut)
+    wait_until(lambda: world.session.snapshot()["sides"])
+    assert len(world.session.snapshot()["sides"]) == 2
+    world.session.select(world.ids[0])
+    assert world.session.snapshot()["sides"] is None
+
+
+def test_a_place_without_suggestions_leaves_the_list(world) -> None:
+    world.propose()
+    before = world.ids
+    with pytest.raises(BackgroundError):
+        world.propose(0)
+    assert world.ids == before
+    assert world.session.screen.busy_with is None
+    assert world.session.screen.status.level == "warn"
+
+
+def test_a_late_answer_to_an_old_proposal_is_dropped(world) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def hold(_at, segment) -> None:
+        if segment == BASE:
+            begun.set()
+            assert released.wait(10)
+
+    world.assistant.before = hold
+    old = threading.Thread(target=world.propose, args=(BASE,))
+    old.start()
+    assert begun.wait(10)
+    world.propose(CENTRE)
+    shown = world.ids
+    released.set()
+    old.join(10)
+    assert world.ids == shown
+    assert StateFile(world.path).saved.cursor.segment == CENTRE
+
+
+def test_a_restart_resumes_at_the_first_open_row(world) -> None:
+    world.propose()
+    first, second = world.ids[:2]
+    world.decide(first)
+    again = world.open()
+    again.resume()
+    assert [s.id for s in again.screen.suggestions] == world.ids
+    assert again.screen.verdicts == {first: Verdict.ACCEPT}
+    assert again.screen.selected == second
+    assert again.screen.can_undo
+    again.close(5)
+
+
+def test_a_list_of_another_segmentation_version_is_not_resumed(world) -> None:
+    world.propose()
+    StateFile(world.path).update(version="older")
+    again = world.open()
+    again.resume()
+    assert again.screen.list is None
+    again.close(5)
+
+
+def test_a_state_file_that_cannot_be_written_stops_nothing(tmp_path) -> None:
+    world = World(tmp_path / "missing")
+    world.propose()
+    assert world.ids
+    world.session.close(5)
+
+
+def test_every_change_has_a_revision_of_its_own(world) -> None:
+    seen = []
+    world.session.on_change = lambda: seen.append(world.session.screen.revision)
+    world.propose()
+    world.decide(world.ids[0])
+    world.session.select(world.ids[0])
+    assert seen == sorted(seen)
+    assert len(set(seen)) >= 4
+
+
+def test_a_row_can_be_answered_anew(world) -> None:
+    world.propose()
+    world.decide(world.ids[0], Verdict.ACCEPT)
+    world.decide(world.ids[0], Verdict.REJECT)
+    assert world.session.screen.verdicts == {world.ids[0]: Verdict.REJECT}
+
+
+def test_selecting_what_is_gone_is_refused(world) -> None:
+    with pytest.raises(DecisionError, match="no longer on the list"):
+        world.session.select("0123456789abcdef")
+
+
+def test_a_verdict_typed_before_a_restart_waits_for_its_list(world) -> None:
+    """The page repeats it as soon as the server answers, which is before the list is back."""
+    world.propose()
+    earlier = world.ids[1]
+    world.session = world.open()
+    world.session.expect_resume()
+    late = threading.Thread(target=world.decide, args=(earlier,))
+    late.start()
+    late.join(0.05)
+    assert late.is_alive()
+    world.session.resume()
+    late.join(10)
+    assert [e.decision.suggestion.id for e in world.log.events] == [earlier]
+    assert world.session.screen.verdicts == {earlier: Verdict.ACCEPT}
+
+
+def test_a_resume_that_fails_lets_verdicts_go_on(world) -> None:
+    def fail(_at, _segment):
+        raise BackgroundError("gone")
+
+    world.propose()
+    world.assistant.before = fail
+    world.session = world.open()
+    world.session.expect_resume()
+    with pytest.raises(BackgroundError):
+        world.session.resume()
+    with pytest.raises(DecisionError, match="NOT recorded"):
+        world.decide("0123456789abcdef")
+
+
+def test_a_proposal_that_must_wait_for_the_first_start_says_so(world) -> None:
+    world.session.begin_proposal(Cursor(AT, CENTRE))
+    assert "getting ready" not in world.session.snapshot()["status"]["text"]
+
+    world.assistant.preparing = True
+    world.session.begin_proposal(Cursor(AT, CENTRE))
+    assert "getting ready" in world.session.snapshot()["status"]["text"]

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from page_fakes import BASE, MemoryLog, ToyAssistant, wait_until
+from page_harness import Page, start
+
+from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.review.state import Cursor
+from cb2_assist.server.serve import Options, RunningServer, serve
+from cb2_assist.viewer.mount import ViewerMount
+from cb2_assist.viewer.scene import Scene
+
+TOY_SERVER = Path(__file__).resolve().parents[1] / "browser" / "toy_server.py"
+
+
+def _scene(assistant: ToyAssistant) -> partial:
+    return partial(ViewerMount, Scene(assistant.source.layers, PointNm(480, 480, 480)))
+
+
+def test_a_busy_port_is_said_with_advice(tmp_path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(PortBusyError, match=f"Port {port} .*--port"):
+            start(tmp_path, port=port)
+
+
+def test_a_host_that_others_could_reach_is_refused(tmp_path) -> None:
+    with pytest.raises(ServerError, match="this machine only"):
+        start(tmp_path, host="0.0.0.0")
+
+
+def test_an_unknown_key_preset_is_refused(tmp_path) -> None:
+    with pytest.raises(UsageError, match="Known: default"):
+        start(tmp_path, keys="emacs")
+
+
+def test_a_restart_keeps_address_and_list(tmp_path, loop) -> None:
+    state = tmp_path / "state.json"
+    first = start(tmp_path, port=None, state_path=state)
+    page = Page(first, loop)
+    page.ask("propose", at_nm=[480, 480, 480], segment=str(BASE + 13))
+    shown = page.snapshot["list"]
+    page.close()
+    first.server.stop()
+    assert state.stat().st_mode & 0o777 == 0o600
+    second = start(tmp_path, port=None, state_path=state)
+    try:
+        assert second.server.url == first.server.url
+        page = Page(second, loop)
+        if page.snapshot["list"] is None:
+            page.until("snapshot", lambda m: m["snapshot"]["list"] is not None)
+        assert page.snapshot["list"] == shown
+        page.close()
+    finally:
+        second.server.stop()
+
+
+def test_the_last_port_gives_way_when_it_is_taken(tmp_path) -> None:
+    state = tmp_path / "state.json"
+    first = start(tmp_path, port=None, state_path=state)
+    second = start(tmp_path, port=None, state_path=state)
+    assert second.server.port != first.server.port
+    first.server.stop()
+    second.server.stop()
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"port": "x"}', '{"at_nm": [1]}'])
+def test_a_damaged_state_file_is_an_empty_one(tmp_path, text) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(text)
+    served = start(tmp_path, port=None, state_path=state)
+    assert served.server.session.screen.list is None
+    served.server.stop()
+
+
+def test_a_given_segment_is_looked_at_from_the_start(tmp_path) -> None:
+    assistant = ToyAssistant(tmp_path)
+    server = RunningServer(
+        assistant,
+        MemoryLog(),
+        None,
+        _scene(assistant),
+        options=Options(port=0),
+        start_at=Cursor(PointNm(480, 480, 480), BASE + 13),
+    )
+    wait_until(lambda: server.session.screen.list)
+    server.stop()
+
+
+def test_serve_ends_when_told(tmp_path) -> None:
+    assistant, stop, urls = ToyAssistant(tmp_path), threading.Event(), []
+
+    def ready(url: str) -> None:
+        urls.append(url)
+        stop.set()
+
+    serve(
+        assistant, MemoryLog(), None, _scene(assistant),
+        on_ready=ready, stop=stop, options=Options(port=0),
+    )  # fmt: skip
+    assert urls[0].startswith("http://127.0.0.1:")
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(urls[0].split(":")[2].split("/")[0])), 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_it_cleanly_within_five_seconds(tmp_path, number) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(TOY_SERVER), str(tmp_path), str(tmp_path / "labels.sqlite")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("cb2-assist: serving toy at http://127.0.0.1:"), line
+    started = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert time.monotonic() - started < 5
+    assert errors == ""

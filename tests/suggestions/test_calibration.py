@@ -1,0 +1,101 @@
+"""From log-odds to score, confidence and interval."""
+
+import math
+
+import numpy as np
+import pytest
+from fixtures_model import BASE_RATES, CALIBRATION
+
+from cb2_assist.core.errors import ModelError
+from cb2_assist.core.records import BaseRate, Kind
+from cb2_assist.suggestions.calibration import calibrator_from_card
+
+CARD = {"name": "tiny", "calibration": CALIBRATION, "base_rates": BASE_RATES}
+LOGITS = [-80.0, -3.0, -0.2, 0.0, 0.7, 4.0, 80.0]
+
+
+@pytest.fixture(scope="module")
+def calibrator():
+    return calibrator_from_card(CARD)
+
+
+def rate(value):
+    return BaseRate(value, "default", 0)
+
+
+def odds(p):
+    return p / (1 - p)
+
+
+@pytest.mark.parametrize("logit", [-3.0, -0.2, 0.7, 4.0])
+@pytest.mark.parametrize("base", [0.02, 0.3, 0.5, 0.9])
+def test_confidence_is_bayes_on_the_odds(calibrator, logit, base):
+    score = calibrator.score(Kind.JOIN, logit)
+    confidence = calibrator.confidence(Kind.JOIN, logit, rate(base))
+
+    assert odds(confidence) == pytest.approx(odds(score) * odds(base), rel=1e-9)
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_at_an_even_base_rate_confidence_is_the_score(calibrator, logit):
+    assert calibrator.confidence(Kind.CUT, logit, rate(0.5)) == calibrator.score(Kind.CUT, logit)
+
+
+def test_score_follows_the_scale(calibrator):
+    assert calibrator.score(Kind.JOIN, 1.5) == pytest.approx(1 / (1 + math.exp(-1.2)))
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+@pytest.mark.parametrize("base", [1e-6, 0.02, 0.5, 0.98])
+@pytest.mark.parametrize("reliable", [True, False])
+def test_interval_holds_the_confidence(calibrator, logit, base, reliable):
+    low, high = calibrator.interval(Kind.JOIN, logit, rate(base), reliable=reliable)
+
+    assert 0 <= low <= calibrator.confidence(Kind.JOIN, logit, rate(base)) <= high <= 1
+
+
+@pytest.mark.parametrize("logit", [-3.0, 4.0])
+def test_out_of_distribution_the_interval_reaches_the_base_rate(calibrator, logit):
+    near = calibrator.interval(Kind.JOIN, logit, rate(0.3), reliable=True)
+    far = calibrator.interval(Kind.JOIN, logit, rate(0.3), reliable=False)
+
+    assert far[0] <= 0.3 <= far[1]
+    assert far[1] - far[0] > near[1] - near[0]
+
+
+def test_order_is_kept(calibrator):
+    scores = [calibrator.score(Kind.JOIN, v) for v in np.linspace(-5, 5, 50)]
+
+    assert scores == sorted(scores)
+
+
+def test_the_id_names_the_scales():
+    other = {**CARD, "calibration": {**CALIBRATION, "cut": {**CALIBRATION["cut"], "bias": 0.3}}}
+
+    assert calibrator_from_card(CARD).id == calibrator_from_card(dict(CARD)).id
+    assert calibrator_from_card(CARD).id != calibrator_from_card(other).id
+
+
+def broken(kind, **changes):
+    return {**CARD, "calibration": {**CALIBRATION, kind: {**CALIBRATION[kind], **changes}}}
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"name": "tiny"},
+        {"name": "tiny", "calibration": {"join": CALIBRATION["join"]}},
+        {"name": "tiny", "calibration": []},
+        broken("join", temperature=0),
+        broken("join", temperature=-1),
+        broken("cut", temperature="warm"),
+        broken("cut", bias=math.nan),
+        broken("cut", bias=math.inf),
+        broken("join", draws=[[1.0]]),
+        broken("join", draws=[[0.0, 1.0]]),
+        broken("join", draws=None),
+    ],
+)
+def test_an_unusable_calibration_is_refused_in_words(card):
+    with pytest.raises(ModelError, match=r"no usable calibration.*Train again"):
+        calibrator_from_card(card)

@@ -1,0 +1,252 @@
+"""The container: exact, deterministic, small, and it notices damage."""
+
+import hashlib
+import json
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from scenes import STATISTICS, random_blobs, window_of
+
+from cb2_assist.core.errors import BadRequestError, LabelError
+from cb2_assist.views import stack as stack_module
+from cb2_assist.views.encode import encode
+from cb2_assist.views.hitmap import HitMap
+from cb2_assist.views.stack import (
+    ViewStack,
+    content_sha256,
+    from_bytes,
+    render,
+    to_bytes,
+    warm_up,
+)
+
+FEATURES = np.array([0.5, -3, np.inf, 1e-30], np.float32)
+
+
+@pytest.fixture(scope="module", params=["clean", "cb2"])
+def stack(request):
+    rng = np.random.default_rng(1)
+    shape = (65, 65, 65)
+    window = window_of(random_blobs(rng, shape), em=rng.integers(0, 256, shape).astype(np.uint8))
+    return render(
+        window,
+        extent_nm=320.0,
+        profile=request.param,
+        statistics=STATISTICS,
+        features=FEATURES,
+    )
+
+
+def arrays(stack):
+    return (stack.hits.depth_nm, stack.hits.normal_i8, stack.em, stack.features)
+
+
+def rebuilt(data, change):
+    """The container with its header changed."""
+    (length,) = struct.unpack("<I", data[8:12])
+    header = json.loads(data[12 : 12 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return data[:8] + struct.pack("<I", len(text)) + text + data[12 + length :]
+
+
+def test_a_round_trip_keeps_every_bit(stack):
+    back = from_bytes(to_bytes(stack))
+    for got, expected in zip(arrays(back), arrays(stack), strict=True):
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+    assert (back.extent_nm, back.profile) == (stack.extent_nm, stack.profile)
+    np.testing.assert_array_equal(back.geometry(), stack.geometry())
+
+
+def test_geometry_is_the_encoding_that_the_profile_names(stack):
+    expected = encode(stack.profile, stack.hits, 320.0)
+    np.testing.assert_array_equal(stack.geometry(), expected)
+
+
+def test_equal_stacks_give_equal_bytes(stack):
+    copies = [np.asfortranarray(a) if a.ndim > 1 else a.copy() for a in arrays(stack)]
+    same = ViewStack(HitMap(*copies[:2]), *copies[2:], stack.extent_nm, stack.profile)
+    assert to_bytes(same) == to_bytes(stack)
+    assert to_bytes(from_bytes(to_bytes(stack))) == to_bytes(stack)
+
+
+def test_the_content_address_covers_everything_that_matters(stack):
+    depth, normal, em, features = arrays(stack)
+    other = em.copy()
+    other[2, 1, 100, 100] ^= 1
+    variants = [
+        stack,
+        ViewStack(stack.hits, other, features, stack.extent_nm, stack.profile),
+        ViewStack(stack.hits, em, features[:-1], stack.extent_nm, stack.profile),
+        ViewStack(stack.hits, em, features, 321.0, stack.profile),
+        ViewStack(HitMap(depth, -normal), em, features, stack.extent_nm, stack.profile),
+        ViewStack(stack.hits, em, features, stack.extent_nm, "other"),
+    ]
+    addresses = {content_sha256(v) for v in variants}
+    assert len(addresses) == len(variants)
+    assert all(len(a) == 64 for a in addresses)
+
+
+def test_the_content_address_is_pinned():
+    zeros = HitMap(np.zeros((3, 2, 224, 224), np.int16), np.zeros((3, 2, 3, 224, 224), np.int8))
+    em = np.zeros((3, 3, 224, 224), np.uint8)
+    stack = ViewStack(zeros, em, np.zeros(2, np.float32), 640.0, "clean")
+    digest = hashlib.sha256()
+    for name, dtype, shape, size in (
+        ("depth_nm", "<i2", (3, 2, 224, 224), 2),
+        ("normal_i8", "|i1", (3, 2, 3, 224, 224), 1),
+        ("em", "|u1", (3, 3, 224, 224), 1),
+        ("features", "<f4", (2,), 4),
+    ):
+        digest.update(f"{name} {dtype} {shape}\n".encode())
+        digest.update(bytes(int(np.prod(shape)) * size))
+    digest.update(b"clean 640.0")
+    assert content_sha256(stack) == digest.hexdigest()
+
+
+def test_the_container_reads_as_its_docstring_says(stack):
+    data = to_bytes(stack)
+    assert data[:8] == b"CB2VIEWS"
+    (length,) = struct.unpack("<I", data[8:12])
+    header = json.loads(data[12 : 12 + length])
+    assert header["profile"] == stack.profile
+    assert header["sha256"] == content_sha256(stack)
+    at = 12 + length
+    for entry, expected in zip(header["arrays"], arrays(stack), strict=True):
+        raw = zlib.decompress(data[at : at + entry["bytes"]])
+        at += entry["bytes"]
+        dtype, shape = np.dtype(entry["dtype"]), entry["shape"]
+        if entry["filter"] == "none":
+            got = np.frombuffer(raw, dtype).reshape(shape)
+        else:
+            planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, *shape)
+            items = sum(p.astype(np.int64) << (8 * i) for i, p in enumerate(planes))
+            items = items.cumsum(-1).cumsum(-2).astype(f"u{dtype.itemsize}")
+            got = items.view(dtype)
+        np.testing.assert_array_equal(got, expected)
+    assert at == len(data)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 10, 50, 300, 5000, -1000, -1])
+def test_a_truncated_container_is_refused(stack, keep):
+    with pytest.raises(LabelError, match="cannot be read"):
+        from_bytes(to_bytes(stack)[:keep])
+
+
+def test_a_container_with_any_damaged_byte_is_refused(stack):
+    data = bytearray(to_bytes(stack))
+    rng = np.random.default_rng(0)
+    for at in [*range(12), *rng.integers(12, len(data), 60)]:
+        broken = data.copy()
+        broken[at] ^= 1 << int(rng.integers(8))
+        with pytest.raises(LabelError, match="cannot be read"):
+            from_bytes(bytes(broken))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: h.update(version=2),
+        lambda h: h.update(profile="raw"),
+        lambda h: h.update(profile="cb2" if h["profile"] == "clean" else "clean"),
+        lambda h: h.update(extent_nm=float("nan")),
+        lambda h: h.update(extent_nm="wide"),
+        lambda h: h.update(arrays=None),
+        lambda h: h.pop("arrays"),
+        lambda h: h["arrays"].pop(),
+        lambda h: h["arrays"][0].update(shape=[3, 2, 224, 1 << 40]),
+        lambda h: h["arrays"][3].update(shape=[-1]),
+        lambda h: h["arrays"][3].update(shape=[1 << 40]),
+        lambda h: h["arrays"][1].update(dtype="|O"),
+        lambda h: h["arrays"][1].update(bytes=-4),
+        lambda h: h["arrays"][1].update(bytes=1.5),
+        lambda h: h["arrays"].__setitem__(2, "em"),
+        lambda h: h.update(sha256=""),
+    ],
+)
+def test_a_container_with_a_wrong_header_is_refused(stack, change):
+    with pytest.raises(LabelError, match="cannot be read"):
+        from_bytes(rebuilt(to_bytes(stack), change))
+
+
+@pytest.mark.parametrize("text", [b"[" * 60_000, b"[1]", b"\xff\xfe", b"{}", b""])
+def test_a_container_with_a_senseless_header_is_refused(text):
+    with pytest.raises(LabelError, match="cannot be read"):
+        from_bytes(b"CB2VIEWS" + struct.pack("<I", len(text)) + text)
+
+
+def test_something_after_the_last_array_is_refused(stack):
+    with pytest.raises(LabelError, match="1 bytes follow"):
+        from_bytes(to_bytes(stack) + b"x")
+
+
+def test_a_stack_of_another_shape_is_not_written(stack):
+    small = ViewStack(stack.hits, stack.em[:2], stack.features, 320.0, stack.profile)
+    with pytest.raises(ValueError, match="em has shape"):
+        to_bytes(small)
+
+
+def test_an_unknown_profile_is_refused_before_any_work():
+    with pytest.raises(BadRequestError, match="'raw'"):
+        render(None, extent_nm=1.0, profile="raw", statistics=STATISTICS, features=FEATURES)
+
+
+def test_warming_up_leaves_nothing_to_compile():
+    code = """
+import numpy as np
+from numba.core import event
+from cb2_assist.core.geometry import *
+from cb2_assist.core.records import *
+from cb2_assist.datasets.source import EmStatistics
+from cb2_assist.views.encode import encode
+from cb2_assist.views.hitmap import HitMap
+from cb2_assist.views.site import SiteWindow
+from cb2_assist.views.stack import render, warm_up
+warm_up()
+big = np.zeros((80, 80, 80), np.uint8, order="F")
+for label in (big[5:38, 2:35, 7:40], np.ones((33, 33, 33), np.uint8)):
+    label.flags.writeable = False
+    site = Site(Kind.JOIN, SegmentId(1), SegmentId(2), PointNm(165, 165, 165))
+    box = BoxVx(PointVoxel(0, 0, 0), PointVoxel(33, 33, 33))
+    window = SiteWindow(site, Resolution(10, 10, 10), box, 160.0, label, label, label)
+    with event.install_recorder("numba:compile") as compiled:
+        for profile in ("clean", "cb2"):
+            stack = render(window, extent_nm=160.0, profile=profile,
+                           statistics=EmStatistics(1, 2), features=np.zeros(3, np.float32))
+            stack.geometry()
+            hits = HitMap(stack.hits.depth_nm[..., ::2, ::2], stack.hits.normal_i8[..., ::2, ::2])
+            encode(profile, hits, 160.0)
+    print(len(compiled.buffer))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == ["0", "0"]
+
+
+def test_warming_up_survives_a_cache_that_cannot_be_written(monkeypatch):
+    failures = iter([OSError(28, "No space left on device")] * 3)
+    real = stack_module.render
+
+    def render_once_the_disk_is_ignored(*args, **kwargs):
+        for failure in failures:
+            raise failure
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(stack_module, "render", render_once_the_disk_is_ignored)
+    warm_up()
+    assert next(failures, None) is None
+
+
+def test_warming_up_does_not_hide_an_error_that_stays(monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(stack_module, "render", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        warm_up()
