@@ -168,7 +168,18 @@ class Tab:
         x, y = left + width / 2 + dx, top + height / 2 + dy
         self.page.mouse.move(x - 3, y)
         self.page.mouse.move(x, y, steps=3)
-        self.until("() => cb2.page.viewer.cursor(cb2.page.view.resolution_nm)?.segment")
+        # what lies under the mouse is read back from the frame that was drawn last, so the answer
+        # may still be about the place where mouse or camera was before
+        self.until(
+            """([dx, dy, is2d]) => {
+              const {client} = cb2.page.viewer, {mouseState: mouse, position} = client;
+              if (!cb2.page.viewer.cursor(cb2.page.view.resolution_nm)?.segment) return false;
+              const px = client.crossSectionScale.value;
+              const off = (i, d) => mouse.unsnappedPosition[i] - position.value[i] - d * px;
+              return !is2d || (Math.abs(off(0, dx)) < 2 * px && Math.abs(off(1, dy)) < 2 * px);
+            }""",
+            [dx, dy, panel == 0],
+        )
         return self.page.evaluate("cb2.page.viewer.cursor(cb2.page.view.resolution_nm)")
 
     def point_away(self) -> None:
