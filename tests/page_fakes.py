@@ -161,9 +161,10 @@ class MemoryLog:
         self.fail_with: Exception | None = None
         self._undone: list[LabelEvent] = []
         self._standing: list[LabelEvent] = []
+        self._reasons: dict[int, str] = {}
         self._lock = threading.Lock()
 
-    def _append(self, event, target, key, decision):
+    def _append(self, event, target, key, decision, reason=None):
         made = LabelEvent(
             len(self.events) + 1,
             event,
@@ -172,6 +173,7 @@ class MemoryLog:
             "tester",
             key,
             decision,
+            reason,
         )
         self.events.append(made)
         return made
@@ -209,6 +211,21 @@ class MemoryLog:
             last = self._undone.pop()
             self._standing.append(last)
             return self._append("redo", last.id, idempotency_key, None)
+
+    def give_reason(self, suggestion_id, reason, *, idempotency_key, decision_key=None):
+        with self._lock:
+            if known := self._known(idempotency_key):
+                return known
+            for e in reversed(self._standing):
+                is_it = e.decision.suggestion.id == suggestion_id
+                if is_it and decision_key in (None, e.idempotency_key):
+                    self._reasons[e.id] = reason
+                    return self._append("reason", e.id, idempotency_key, None, reason)
+            raise DecisionError("There is no verdict on that suggestion.")
+
+    def reason(self, suggestion_id):
+        stand = {e.decision.suggestion.id: e.id for e in self._standing}
+        return self._reasons.get(stand.get(suggestion_id))
 
     @property
     def can_undo(self) -> bool:

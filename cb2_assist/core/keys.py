@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cb2_assist.core.errors import UsageError
+from cb2_assist.core.reasons import REASONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class KeyBinding:
     """Whether a key that is held down acts again and again. Verdicts never do."""
     shadows: bool = False
     """Takes a key from Neuroglancer on purpose."""
+    argument: str = ""
+    """Tells bindings of one action apart, e.g. which reason a digit gives."""
 
     def to_json(self) -> dict[str, Any]:
         """As the page reads it."""
@@ -76,6 +79,7 @@ class KeyBinding:
             "chords": [c.to_json() for c in self.chords],
             "words": self.words,
             "repeats": self.repeats,
+            "argument": self.argument,
         }
 
 
@@ -97,6 +101,19 @@ DEFAULT_KEYS: tuple[KeyBinding, ...] = (
     ),
     KeyBinding("preview", (_letter("t"),), "preview the edit on or off"),
     KeyBinding("help", (Chord("?", "Slash", shift=None),), "show or hide this help"),
+    # the viewer switches layers with digits. These are ours all the time, not only while a reason
+    # can be given: else one and the same key would hide a layer now and be stored on a label a
+    # moment later. A click on a layer's name switches it, and 5 to 9 stay the viewer's.
+    *(
+        KeyBinding(
+            "reason",
+            (Chord(reason.key, f"Digit{reason.key}", shift=None),),
+            f"why not, after reject or unsure: {reason.words}",
+            shadows=True,
+            argument=reason.name,
+        )
+        for reason in REASONS
+    ),
     KeyBinding(
         "harmless", (_letter("x"),), "nothing: it cannot clear the segments here", shadows=True
     ),
@@ -134,11 +151,12 @@ def check_keys(bindings: Iterable[KeyBinding]) -> None:
         UsageError: An action or a key occurs twice, or a key is taken by the viewer.
     """
     owner: dict[str, str] = {}
-    actions: set[str] = set()
+    actions: set[tuple[str, str]] = set()
     for binding in bindings:
-        if binding.action in actions:
+        action = (binding.action, binding.argument)
+        if action in actions:
             raise UsageError(f"The key table lists the action {binding.action!r} twice.")
-        actions.add(binding.action)
+        actions.add(action)
         for chord in binding.chords:
             for name in chord.neuroglancer_names:
                 if name in owner:

@@ -280,12 +280,14 @@ class LabelEvent:
     id: int
     """Grows with every event."""
     event: str
-    """``decision``, ``undo`` or ``redo``."""
+    """``decision``, ``undo``, ``redo`` or ``reason``."""
     target: int | None
-    """The decision event that an undo or redo is about."""
+    """The decision event that an undo, redo or reason is about."""
     recorded_at: str
     """ISO 8601 UTC, when it became durable."""
     user: str
     idempotency_key: str
     decision: Decision | None
     """Present on ``decision`` events."""
+    reason: str | None = None
+    """Present on ``reason`` events: a name of `reasons.REASONS`."""

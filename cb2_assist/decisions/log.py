@@ -22,7 +22,8 @@ class DecisionLog:
     """Undo is a stack over this person's decisions in the dataset, whatever the version.
 
     A new decision clears what could be redone. Every method may be called from any thread.
-    `decide`, `undo` and `redo` wait for the disk; `can_undo`, `can_redo` and `current` never wait.
+    `decide`, `undo`, `redo` and `give_reason` wait for the disk; `can_undo`, `can_redo`, `current`
+    and `reason` never wait.
     """
 
     def __init__(self, store: LabelStore, *, user: str, dataset: str, version: str) -> None:
@@ -36,6 +37,7 @@ class DecisionLog:
         self._undone: list[int] = []
         self._sites: dict[str, list[int]] = {}
         self._current: dict[str, int] = {}
+        self._reasons: dict[int, str] = {}
         self._catch_up()
 
     @property
@@ -112,6 +114,52 @@ class DecisionLog:
             return None
         return Verdict.REJECT if decision.verdict is Verdict.NONE else decision.verdict
 
+    def give_reason(
+        self,
+        suggestion_id: str,
+        reason: str,
+        *,
+        idempotency_key: str,
+        decision_key: str | None = None,
+    ) -> LabelEvent:
+        """Say why a reject or unsure that is in force was given; takes the place of an earlier one.
+
+        Args:
+            suggestion_id: What the decision is about.
+            reason: A name of `core.reasons.REASONS`.
+            idempotency_key: As for decisions.
+            decision_key: Idempotency key of the decision; None is the one in force on the site.
+
+        Raises:
+            DecisionError: There is no such decision, or it is neither reject nor unsure.
+            LabelError: As for `decide`.
+        """
+        with self._lock:
+            stored = self._store.find(idempotency_key)
+            if stored is not None and stored.reason == reason:
+                return stored  # sent again: what is in force may have changed since
+            self._catch_up()
+            target = self._target_of_reason(suggestion_id, decision_key)
+            version = self._steps[target].version
+            event = self._store.append(
+                NewEvent(
+                    EventKind.REASON,
+                    self._user,
+                    self._dataset,
+                    version,
+                    idempotency_key,
+                    target=target,
+                    reason=reason,
+                )
+            )
+            self._catch_up()
+        return event
+
+    def reason(self, suggestion_id: str) -> str | None:
+        """The reason given for the answer in force on a site; None where there is none."""
+        at = self._current.get(suggestion_id)
+        return None if at is None else self._reasons.get(at)
+
     def event(self, event_id: int) -> LabelEvent:
         """The event of this id, e.g. the target of an undo."""
         return self._store.get(event_id)
@@ -159,6 +207,21 @@ class DecisionLog:
             after=self._last_id,
         )
 
+    def _target_of_reason(self, suggestion_id: str, decision_key: str | None) -> int:
+        if decision_key is None:
+            target = self._current.get(suggestion_id)
+        else:
+            stored = self._store.find(decision_key)
+            decision = None if stored is None else stored.decision
+            is_it = decision is not None and decision.suggestion.id == suggestion_id
+            target = stored.id if stored is not None and is_it else None
+        if target is None or target not in self._steps:
+            raise DecisionError(
+                f"There is no verdict of {self._user} on that suggestion to give a reason for. "
+                "Nothing was recorded; reject it or say unsure first."
+            )
+        return target
+
     def _catch_up(self) -> None:
         """Read on: our own event and whatever others wrote in this person's name."""
         newer = self._store.steps(dataset=self._dataset, user=self._user, after=self._last_id)
@@ -174,7 +237,10 @@ class DecisionLog:
             self._put(step)
             return
         target = step.target or 0
-        if step.event is EventKind.UNDO:
+        if step.event is EventKind.REASON:
+            if step.reason is not None:
+                self._reasons[target] = step.reason
+        elif step.event is EventKind.UNDO:
             _drop(self._done, target)
             self._undone.append(target)
             self._take(self._steps[target])

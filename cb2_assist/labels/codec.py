@@ -125,6 +125,27 @@ def decision_from_text(text: str) -> Decision:
         ) from None
 
 
+def reason_to_text(reason: str) -> str:
+    """The body of a reason event."""
+    return json.dumps({"reason": reason}, separators=(",", ":"))
+
+
+def reason_from_text(text: str) -> str:
+    """Read what `reason_to_text` wrote.
+
+    Raises:
+        LabelError: The text is damaged.
+    """
+    try:
+        reason = json.loads(text)["reason"]
+    except (KeyError, TypeError, ValueError) as e:
+        raise LabelError(
+            f"A stored reason cannot be read ({type(e).__name__}: {e}). "
+            "Check the file with `cb2-assist labels verify`."
+        ) from None
+    return str(reason)
+
+
 def _decision(d: dict[str, Any]) -> Decision:
     a, b = d["supervoxels"]
     rate = d["base_rate"]

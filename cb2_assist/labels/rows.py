@@ -8,12 +8,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cb2_assist.core.errors import DecisionError
+from cb2_assist.core.reasons import REASON_NAMES
 from cb2_assist.core.records import LabelEvent, Verdict
-from cb2_assist.labels.codec import answered_sites, decision_from_text, decision_to_text
+from cb2_assist.labels.codec import (
+    answered_sites,
+    decision_from_text,
+    decision_to_text,
+    reason_from_text,
+    reason_to_text,
+)
 from cb2_assist.labels.store import EventKind, NewEvent, StaleEventError
 
 EVENT_COLUMNS = "e.id, e.event, e.target, e.recorded_at, e.user, e.idempotency_key, e.body"
 """What `event_of` reads, from a table or view ``e``."""
+
+REASON_OF = (
+    "(SELECT r.body FROM events r WHERE r.target = e.id AND r.event = 'reason'"
+    " ORDER BY r.id DESC LIMIT 1)"
+)
+"""Body of the last reason of the decision ``e``. Finds none in a file of schema 1, and reads it."""
 
 
 def append_in_one_transaction(
@@ -73,6 +86,7 @@ def _append(conn: sqlite3.Connection, new: NewEvent, body: str | None) -> LabelE
         new.user,
         new.idempotency_key,
         new.decision,
+        new.reason,
     )
 
 
@@ -135,6 +149,8 @@ def _check_same(conn: sqlite3.Connection, new: NewEvent, stored: LabelEvent) -> 
     if same and new.decision is not None and stored.decision is not None:
         a, b = new.decision, stored.decision
         same = (a.suggestion.id, a.verdict, a.version) == (b.suggestion.id, b.verdict, version)
+    if same and new.event is EventKind.REASON:
+        same = (new.target, new.reason) == (stored.target, stored.reason)
     if not same:
         was = stored.event
         if stored.decision is not None:
@@ -148,34 +164,53 @@ def _check_same(conn: sqlite3.Connection, new: NewEvent, stored: LabelEvent) -> 
 def _check_target(conn: sqlite3.Connection, new: NewEvent) -> None:
     """An undo needs a decision in force, a redo one that was undone, of the same person.
 
+    A reason needs a reject or unsure in force.
+
     Raises:
         DecisionError: It is not so.
     """
     found = conn.execute(
-        "SELECT EXISTS (SELECT 1 FROM decisions_in_force d WHERE d.id = e.id) FROM events e "
+        "SELECT EXISTS (SELECT 1 FROM decisions_in_force d WHERE d.id = e.id), e.verdict "
+        "FROM events e "
         "WHERE e.id = ? AND e.event = 'decision' AND e.user = ? AND e.dataset = ?",
         (new.target, new.user, new.dataset),
     ).fetchone()
-    if found is None or bool(found[0]) is not (new.event is EventKind.UNDO):
+    fits = found is not None and bool(found[0]) is (new.event is not EventKind.REDO)
+    if fits and new.event is EventKind.REASON:
+        fits = found[1] in _WITH_REASON
+    if not fits:
         raise DecisionError(
             f"Event {new.target} is no decision of {new.user} in {new.dataset} that can be "
-            f"{'undone' if new.event is EventKind.UNDO else 'redone'} now. Nothing was recorded."
+            f"{_TURNED[new.event]} now. Nothing was recorded."
         )
 
 
+_WITH_REASON = (Verdict.REJECT.value, Verdict.UNSURE.value)
+_TURNED = {
+    EventKind.UNDO: "undone",
+    EventKind.REDO: "redone",
+    EventKind.REASON: "given a reason (a reject or unsure in force)",
+}
+
+
 def body_of(new: NewEvent) -> str | None:
-    """Text of the decision; made before the transaction, so that it stays short.
+    """Text of a decision or reason; made before the transaction, so that it stays short.
 
     Raises:
         DecisionError: The event contradicts itself.
     """
     if not new.idempotency_key:
-        raise DecisionError(
-            "A decision, undo or redo needs an idempotency key. Nothing was recorded."
-        )
+        raise DecisionError("An event needs an idempotency key. Nothing was recorded.")
     is_decision = new.event is EventKind.DECISION
     if is_decision != (new.decision is not None) or is_decision != (new.target is None):
-        raise DecisionError("Only decisions carry an answer, and only undo and redo have a target.")
+        raise DecisionError("Only decisions carry an answer, and only other events have a target.")
+    if (new.event is EventKind.REASON) != (new.reason is not None):
+        raise DecisionError("Reasons carry a reason, and only they.")
+    if new.reason is not None:
+        if new.reason not in REASON_NAMES:
+            known = ", ".join(sorted(REASON_NAMES))
+            raise DecisionError(f"There is no reason {new.reason!r}. Known: {known}.")
+        return reason_to_text(new.reason)
     if new.decision is None:
         return None
     answered_sites(new.decision)
@@ -192,8 +227,9 @@ def event_of(row: Sequence[Any]) -> LabelEvent:
     """Read the columns `EVENT_COLUMNS`.
 
     Raises:
-        LabelError: The text of the decision is damaged.
+        LabelError: The text of the decision or reason is damaged.
     """
     id_, event, target, recorded_at, user, key, body = row
-    decision = None if body is None else decision_from_text(body)
-    return LabelEvent(id_, event, target, recorded_at, user, key, decision)
+    decision = decision_from_text(body) if event == EventKind.DECISION else None
+    reason = reason_from_text(body) if event == EventKind.REASON else None
+    return LabelEvent(id_, event, target, recorded_at, user, key, decision, reason)

@@ -3,6 +3,8 @@
 Segment ids are text: SQLite integers have a sign bit. ``events`` is the truth; ``event_sites`` is
 written in the same transaction and says which sites an event answers, so that the labels in force
 are a plain view.
+
+A step that has been released is never edited: files that it made are out there.
 """
 
 from __future__ import annotations
@@ -108,6 +110,61 @@ def _append_only(table: str, is_old: str) -> tuple[str, ...]:
     )
 
 
+# left out on insert, an INTEGER PRIMARY KEY reads as -1 before it
+_IS_OLD_EVENT = (
+    "(NEW.id <> -1 AND NEW.id <= (SELECT max(id) FROM events)) OR EXISTS"
+    " (SELECT 1 FROM events WHERE idempotency_key = NEW.idempotency_key)"
+)
+
+_EVENT_INDEXES = (
+    # holds all that `steps` reads: the rows themselves are a page each
+    "CREATE INDEX events_by_user ON events (dataset, user, id, event, target, version)",
+    "CREATE INDEX events_by_target ON events (target, id, event) WHERE target IS NOT NULL",
+    "CREATE INDEX events_by_segment ON events (dataset, segment)",
+    "CREATE INDEX events_by_partner ON events (dataset, partner)",
+)
+
+_EVENT_COLUMNS = (
+    "id, event, target, recorded_at, idempotency_key, user, dataset, version, suggestion, kind,"
+    " segment, partner, verdict, score, confidence, model_sha256, views_sha256, decided_at, body"
+)
+
+# step 2; under its own name until the table of step 1 is gone
+_EVENTS_WITH_REASONS = """
+CREATE TABLE events_2 (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  event TEXT NOT NULL CHECK (event IN ('decision', 'undo', 'redo', 'reason')),
+  target INTEGER REFERENCES events (id),
+  recorded_at TEXT NOT NULL,
+  idempotency_key TEXT NOT NULL UNIQUE CHECK (idempotency_key <> ''),
+  user TEXT NOT NULL,
+  dataset TEXT NOT NULL,
+  version TEXT NOT NULL,
+  suggestion TEXT,
+  kind TEXT,
+  segment TEXT,
+  partner TEXT,
+  verdict TEXT,
+  score REAL,
+  confidence REAL,
+  model_sha256 TEXT,
+  views_sha256 TEXT,
+  decided_at TEXT,
+  body TEXT,
+  CHECK ((event = 'decision') = (target IS NULL)),
+  CHECK ((event IN ('decision', 'reason')) = (body IS NOT NULL)),
+  CHECK ((event = 'decision') = (suggestion IS NOT NULL AND kind IS NOT NULL
+                                 AND segment IS NOT NULL AND verdict IS NOT NULL))
+)"""
+
+# a reason says nothing about whether its decision counts
+_IN_FORCE_WITH_REASONS = """
+CREATE VIEW decisions_in_force AS
+SELECT e.* FROM events e
+WHERE e.event = 'decision' AND 'undo' IS NOT (
+  SELECT t.event FROM events t WHERE t.target = e.id AND t.event IN ('undo', 'redo')
+  ORDER BY t.id DESC LIMIT 1)"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(
         "events",
@@ -116,20 +173,11 @@ MIGRATIONS: tuple[Migration, ...] = (
             " applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))",
             "CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
             _EVENTS,
-            # holds all that `steps` reads: the rows themselves are a page each
-            "CREATE INDEX events_by_user ON events (dataset, user, id, event, target, version)",
-            "CREATE INDEX events_by_target ON events (target, id, event) WHERE target IS NOT NULL",
-            "CREATE INDEX events_by_segment ON events (dataset, segment)",
-            "CREATE INDEX events_by_partner ON events (dataset, partner)",
+            *_EVENT_INDEXES,
             _EVENT_SITES,
             "CREATE INDEX event_sites_by_site"
             " ON event_sites (dataset, version, site, user, is_answer, event_id)",
-            *_append_only(
-                "events",
-                # an INTEGER PRIMARY KEY that was left out reads as -1 before the insert
-                "(NEW.id <> -1 AND NEW.id <= (SELECT max(id) FROM events)) OR EXISTS"
-                " (SELECT 1 FROM events WHERE idempotency_key = NEW.idempotency_key)",
-            ),
+            *_append_only("events", _IS_OLD_EVENT),
             *_append_only(
                 "event_sites",
                 "EXISTS (SELECT 1 FROM event_sites"
@@ -141,7 +189,34 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
         _make_salt,
     ),
+    Migration(
+        "reasons",
+        (
+            # a CHECK can only be changed by making the table anew
+            # (https://www.sqlite.org/lang_altertable.html#otheralter)
+            "DROP VIEW current_labels",
+            "DROP VIEW site_states",
+            "DROP VIEW decisions_in_force",
+            _EVENTS_WITH_REASONS,
+            f"INSERT INTO events_2 ({_EVENT_COLUMNS}) SELECT {_EVENT_COLUMNS} FROM events"  # noqa: S608
+            " ORDER BY id",
+            # ids that were once given are not given again
+            "DELETE FROM sqlite_sequence WHERE name = 'events_2'",
+            "INSERT INTO sqlite_sequence (name, seq)"
+            " SELECT 'events_2', seq FROM sqlite_sequence WHERE name = 'events'",
+            "DROP TABLE events",
+            "ALTER TABLE events_2 RENAME TO events",
+            *_EVENT_INDEXES,
+            *_append_only("events", _IS_OLD_EVENT),
+            _IN_FORCE_WITH_REASONS,
+            _SITE_STATES,
+            _CURRENT_LABELS,
+        ),
+    ),
 )
+
+OLDEST_READABLE = 1
+"""Files from this schema on can be read as they are; a writer brings them up to date."""
 
 
 def schema_version(conn: sqlite3.Connection) -> int:
@@ -162,17 +237,30 @@ def migrate(conn: sqlite3.Connection, steps: tuple[Migration, ...] = MIGRATIONS)
 
     Safe when several processes open a new file at the same moment.
     """
-    while schema_version(conn) < len(steps):
-        conn.execute("BEGIN IMMEDIATE")
-        try:
-            done = schema_version(conn)
-            if done < len(steps):
-                _apply(conn, done + 1, steps[done])
-            conn.execute("COMMIT")
-        except BaseException:
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
-            raise
+    if schema_version(conn) >= len(steps):
+        return
+    (enforced,) = conn.execute("PRAGMA foreign_keys").fetchone()
+    # else a table that is made anew would take the rows that refer to it with it; has no effect
+    # inside a transaction, so each step checks the references itself before it ends
+    conn.execute("PRAGMA foreign_keys = OFF")
+    try:
+        while schema_version(conn) < len(steps):
+            _migrate_once(conn, steps)
+    finally:
+        conn.execute(f"PRAGMA foreign_keys = {enforced}")
+
+
+def _migrate_once(conn: sqlite3.Connection, steps: tuple[Migration, ...]) -> None:
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        done = schema_version(conn)
+        if done < len(steps):
+            _apply(conn, done + 1, steps[done])
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
 
 
 def _apply(conn: sqlite3.Connection, version: int, step: Migration) -> None:
@@ -180,6 +268,9 @@ def _apply(conn: sqlite3.Connection, version: int, step: Migration) -> None:
         conn.execute(statement)
     if step.then is not None:
         step.then(conn)
+    lost = conn.execute("PRAGMA foreign_key_check").fetchone()
+    if lost is not None:
+        raise sqlite3.IntegrityError(f"{lost[0]} row {lost[1]} names a missing row of {lost[2]}")
     conn.execute("INSERT INTO migrations (version, name) VALUES (?, ?)", (version, step.name))
     conn.execute(f"PRAGMA user_version = {version}")
     conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -15,14 +15,16 @@ from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.core.records import LabelEvent, Verdict
 from cb2_assist.labels.connections import BUSY_S, Readers, connect_writer, create_file
 from cb2_assist.labels.failures import label_error
+from cb2_assist.labels.codec import reason_from_text
 from cb2_assist.labels.rows import (
     EVENT_COLUMNS,
+    REASON_OF,
     append_in_one_transaction,
     body_of,
     event_of,
     find_event,
 )
-from cb2_assist.labels.schema import MIGRATIONS, migrate, schema_version
+from cb2_assist.labels.schema import MIGRATIONS, OLDEST_READABLE, migrate, schema_version
 from cb2_assist.labels.store import (
     EventKind,
     EventStep,
@@ -119,12 +121,14 @@ class SqliteLabelStore:
     def steps(self, *, dataset: str, user: str, after: int = 0) -> Iterator[EventStep]:
         """See `LabelStore.steps`."""
         rows = self._readers.rows(
-            "SELECT e.id, e.event, e.target, e.version, s.site, s.is_answer FROM events e "
+            # the body of a reason alone: all else that is read here lies in one index
+            "SELECT e.id, e.event, e.target, e.version, CASE WHEN e.event = 'reason' THEN "
+            "(SELECT r.body FROM events r WHERE r.id = e.id) END, s.site, s.is_answer FROM events e "
             "LEFT JOIN event_sites s ON s.event_id = e.id "
             "WHERE e.dataset = ? AND e.user = ? AND e.id > ? ORDER BY e.id, s.place",
             (dataset, user, after),
         )
-        for (id_, event, target, version), group in groupby(rows, key=lambda row: row[:4]):
+        for (id_, event, target, version, body), group in groupby(rows, key=lambda row: row[:5]):
             found = [(site, answer) for *_, site, answer in group if site is not None]
             yield EventStep(
                 id_,
@@ -133,21 +137,24 @@ class SqliteLabelStore:
                 version,
                 tuple(site for site, _ in found),
                 any(answer for _, answer in found),
+                None if body is None else reason_from_text(body),
             )
 
     def labels(self, *, dataset: str | None = None) -> Iterator[Label]:
         """See `LabelStore.labels`."""
         where, values = _where({"s.dataset": dataset})
         sql = (
-            f"SELECT {EVENT_COLUMNS}, s.site, s.verdict, s.state FROM site_states s "  # noqa: S608
+            f"SELECT {EVENT_COLUMNS}, s.site, s.verdict, s.state, {REASON_OF} "  # noqa: S608
+            "FROM site_states s "
             f"JOIN events e ON e.id = s.event_id WHERE 1{where} ORDER BY s.event_id, s.place"
         )
         rows = self._readers.rows(sql, values)
         for _, group in groupby(rows, key=lambda row: row[0]):
             event = None
-            for *head, site, verdict, state in group:
+            for *head, site, verdict, state, body in group:
                 event = event or event_of(head)
-                yield Label(event, site, Verdict(verdict), LabelState(state))
+                reason = None if body is None else reason_from_text(body)
+                yield Label(event, site, Verdict(verdict), LabelState(state), reason)
 
     def verify(self) -> list[str]:
         """See `LabelStore.verify`: SQLite's own check, references, and each decision's text."""
@@ -196,7 +203,7 @@ class SqliteLabelStore:
             version = schema_version(conn)
             if version == 0:
                 raise LabelError(f"{self._path} is empty: no label has been recorded in it yet.")
-            if version < len(MIGRATIONS):
+            if version < OLDEST_READABLE:
                 raise LabelError(
                     f"{self._path} was written by an older cb2-assist (schema {version} of "
                     f"{len(MIGRATIONS)}). Open it once with `cb2-assist serve` to bring it up to "

@@ -25,6 +25,8 @@ class EventKind(StrEnum):
     DECISION = "decision"
     UNDO = "undo"
     REDO = "redo"
+    REASON = "reason"
+    """Why a decision was a reject or unsure; a later one takes the place of an earlier one."""
 
 
 class LabelState(StrEnum):
@@ -49,9 +51,11 @@ class NewEvent:
     decision: Decision | None = None
     """Present on decisions."""
     target: int | None = None
-    """Of an undo or redo: the decision event that it is about."""
+    """Of an undo, redo or reason: the decision event that it is about."""
     after: int | None = None
     """Refuse with `StaleEventError` if this user has a newer event than this in the dataset."""
+    reason: str | None = None
+    """Present on reasons: a name of `core.reasons.REASONS`."""
 
     @classmethod
     def of(cls, decision: Decision) -> NewEvent:
@@ -81,6 +85,8 @@ class EventStep(NamedTuple):
     """`Suggestion.id` of every site that a decision answers."""
     is_answer: bool
     """False for a skip, which never displaces an answer."""
+    reason: str | None = None
+    """Of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class Label:
     """`Suggestion.id`; one of the alternatives when *none* closed it."""
     verdict: Verdict
     state: LabelState
+    reason: str | None = None
+    """The last one that was given for the decision."""
 
 
 class LabelStore(Protocol):
@@ -117,8 +125,8 @@ class LabelStore(Protocol):
         """Make an event durable. On return it survives a kill and a power cut.
 
         Raises:
-            DecisionError: The key belongs to a different event, or the target cannot be undone or
-                redone now.
+            DecisionError: The key belongs to a different event, or the target cannot be undone,
+                redone or given a reason now.
             StaleEventError: See `NewEvent.after`.
             LabelFileReadOnlyError: Read-only or full; nothing was recorded.
             LabelError: Any other failure; nothing was recorded.

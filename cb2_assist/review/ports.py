@@ -80,6 +80,19 @@ class Log(Protocol):
     def redo(self, *, idempotency_key: str) -> LabelEvent:
         """Bring back what the last undo took."""
 
+    def give_reason(
+        self,
+        suggestion_id: str,
+        reason: str,
+        *,
+        idempotency_key: str,
+        decision_key: str | None = None,
+    ) -> LabelEvent:
+        """Say why a reject or unsure was given; without a key, the one in force."""
+
+    def reason(self, suggestion_id: str) -> str | None:
+        """The reason given for the answer in force on a suggestion."""
+
     def event(self, event_id: int) -> LabelEvent:
         """The event of this id, e.g. the target of an undo."""
 

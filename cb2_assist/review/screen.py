@@ -34,6 +34,19 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasonFor:
+    """The verdict that the next reason is about, unless the selected row has one that needs it."""
+
+    suggestion_id: str
+    verdict_key: str
+    """Its idempotency key, so that a late reason cannot land on another verdict."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the page reads it."""
+        return {"suggestion": self.suggestion_id, "verdict_key": self.verdict_key}
+
+
+@dataclass(frozen=True, slots=True)
 class Screen:
     """Everything that the page paints."""
 
@@ -51,6 +64,8 @@ class Screen:
     status: Status = Status("Point at a segment and press p.")
     can_undo: bool = False
     can_redo: bool = False
+    reason_for: ReasonFor | None = None
+    """The last reject or unsure, until the next verdict, undo, redo or list."""
 
     @property
     def suggestions(self) -> tuple[Suggestion, ...]:
@@ -88,6 +103,7 @@ class Screen:
             },
             "can_undo": self.can_undo,
             "can_redo": self.can_redo,
+            "reason_for": self.reason_for.to_json() if self.reason_for else None,
             "colours": {
                 "segment": SEGMENT_COLOUR,
                 "partner": PARTNER_COLOUR,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
+from cb2_assist.core.reasons import reason_offer
 from cb2_assist.core.records import (
     BACKGROUND,
     Decision,
@@ -27,7 +28,7 @@ from cb2_assist.core.records import (
 from cb2_assist.decisions.log import alternative
 from cb2_assist.review.evidence import Evidence, EvidenceCache
 from cb2_assist.review.ports import Assistant, Log, Views
-from cb2_assist.review.screen import VERDICT_WORDS, Screen, Status, describe
+from cb2_assist.review.screen import VERDICT_WORDS, ReasonFor, Screen, Status, describe
 from cb2_assist.review.state import Cursor, StateFile
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,18 @@ class Answer:
     """Time since keydown, more than a moment only when the connection was down."""
     idle_ms: float
     """Part of ``shown_ms`` without any input event."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenReason:
+    """Why a verdict was a reject or unsure, as it came from the page."""
+
+    suggestion_id: str
+    reason: str
+    """A name of `core.reasons.REASONS`."""
+    idempotency_key: str
+    verdict_key: str | None = None
+    """Idempotency key of the verdict; None is the one in force on the suggestion."""
 
 
 class ReviewSession:
@@ -107,6 +120,9 @@ class ReviewSession:
         info = self._assistant.info
         return {
             **screen.to_json(),
+            "reasons": {
+                s.id: why for s in screen.suggestions if (why := self._decisions.reason(s.id))
+            },
             "sides": self._evidence.sides(chosen.id) if chosen else None,
             "dataset": {
                 "name": info.name,
@@ -216,6 +232,7 @@ class ReviewSession:
                 selected=screen.next_undecided(None) or first,
                 preview=False,
                 busy_with=None,
+                reason_for=None,
             ),
             status=text,
             level="info" if n else "warn",
@@ -280,12 +297,42 @@ class ReviewSession:
             self._decisions.decide(self._decision(answer, shown, rank, sha256))
         except AssistError as error:
             raise self._not_recorded(error) from error
+        text = f"{VERDICT_WORDS[answer.verdict]}: {describe(suggestion)}."
+        reason_for = None
+        if answer.verdict in (Verdict.REJECT, Verdict.UNSURE):
+            reason_for = ReasonFor(suggestion.id, answer.idempotency_key)
+            text += f" {reason_offer()}."
         return self._after_event(
-            suggestion.id,
-            f"{VERDICT_WORDS[answer.verdict]}: {describe(suggestion)}.",
-            level="good",
-            moves_on=True,
+            suggestion.id, text, level="good", moves_on=True, reason_for=reason_for
         )
+
+    def give_reason(self, given: GivenReason) -> str:
+        """Record why a verdict was a reject or unsure; durable on return.
+
+        Raises:
+            DecisionError: The verdict is not there, is neither, or was undone.
+            LabelError: The label file cannot be written; nothing was recorded.
+        """
+        try:
+            event = self._decisions.give_reason(
+                given.suggestion_id,
+                given.reason,
+                idempotency_key=given.idempotency_key,
+                decision_key=given.verdict_key,
+            )
+            assert event.target is not None
+            decision = self._decisions.event(event.target).decision
+        except AssistError as error:
+            with self._lock:
+                level = "warn" if isinstance(error, DecisionError) else "error"
+                self._change(self._screen, status=f"NO reason recorded: {error}", level=level)
+            raise
+        assert decision is not None
+        what = f"{VERDICT_WORDS[decision.verdict].lower()} {describe(decision.suggestion)}"
+        text = f"{given.reason.replace('_', ' ').capitalize()}: {what}."
+        with self._lock:
+            self._change(self._screen, status=text, level="good")
+        return text
 
     def undo(self, idempotency_key: str) -> str:
         """Take the last verdict back.
@@ -320,7 +367,13 @@ class ReviewSession:
         return self._after_event(decision.suggestion.id, f"{word}: {what}.")
 
     def _after_event(
-        self, suggestion_id: str, text: str, *, level: str = "info", moves_on: bool = False
+        self,
+        suggestion_id: str,
+        text: str,
+        *,
+        level: str = "info",
+        moves_on: bool = False,
+        reason_for: ReasonFor | None = None,
     ) -> str:
         can = (self._decisions.can_undo, self._decisions.can_redo)
         known = self._screen.list
@@ -348,6 +401,7 @@ class ReviewSession:
                     preview=now.preview and selected == now.selected,
                     can_undo=can[0],
                     can_redo=can[1],
+                    reason_for=reason_for,
                 ),
                 status=text,
                 level=level,

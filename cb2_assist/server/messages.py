@@ -15,8 +15,9 @@ from typing import Any, TypeGuard
 
 from cb2_assist.core.errors import BadRequestError
 from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.reasons import REASON_NAMES
 from cb2_assist.core.records import Verdict, segment_id
-from cb2_assist.review.session import Answer
+from cb2_assist.review.session import Answer, GivenReason
 from cb2_assist.review.state import Cursor
 
 MAX_MESSAGE_CHARS = 65_536
@@ -36,6 +37,13 @@ class Decide:
     """Record a verdict."""
 
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class GiveReason:
+    """Record why a verdict was a reject or unsure."""
+
+    given: GivenReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Ping:
     """Are you there?"""
 
 
-Message = Propose | Decide | Select | Undo | Redo | Preview | Ping
+Message = Propose | Decide | GiveReason | Select | Undo | Redo | Preview | Ping
 
 
 def read_json(text: str | bytes) -> dict[str, Any]:
@@ -158,6 +166,23 @@ def _decide(fields: dict[str, Any]) -> Decide:
     )
 
 
+def _reason(fields: dict[str, Any]) -> GiveReason:
+    reason = fields.get("reason")
+    if not isinstance(reason, str) or reason not in REASON_NAMES:
+        raise BadRequestError(
+            f"There is no reason {_short(reason)}. Known: {', '.join(sorted(REASON_NAMES))}."
+        )
+    has_key = fields.get("verdict_key") is not None
+    return GiveReason(
+        GivenReason(
+            suggestion_id=_token(fields, "suggestion"),
+            reason=reason,
+            idempotency_key=_token(fields, "idempotency_key"),
+            verdict_key=_token(fields, "verdict_key") if has_key else None,
+        )
+    )
+
+
 def _preview(fields: dict[str, Any]) -> Preview:
     shown = fields.get("shown")
     if not isinstance(shown, bool):
@@ -168,6 +193,7 @@ def _preview(fields: dict[str, Any]) -> Preview:
 _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "propose": _propose,
     "decide": _decide,
+    "reason": _reason,
     "select": lambda fields: Select(_token(fields, "suggestion")),
     "undo": lambda fields: Undo(_token(fields, "idempotency_key")),
     "redo": lambda fields: Redo(_token(fields, "idempotency_key")),

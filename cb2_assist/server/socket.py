@@ -18,6 +18,7 @@ from cb2_assist.review.lanes import Lane
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.server.messages import (
     Decide,
+    GiveReason,
     Message,
     Ping,
     Preview,
@@ -95,6 +96,8 @@ class Hub:
                 return self.propose(lambda: session.propose(number, cursor))
             case Decide(answer):
                 return self._in_order.submit(session.decide, answer)
+            case GiveReason(given):
+                return self._in_order.submit(session.give_reason, given)
             case Select(suggestion_id):
                 return self._in_order.submit(session.select, suggestion_id)
             case Preview(shown):

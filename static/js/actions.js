@@ -1,10 +1,10 @@
 /** @file What each key does: say so at once, ask the server, and leave the viewer for later. */
 
 import { freshKey } from "./api.js";
-import { describe, neighbour, selectedOf } from "./model.js";
+import { describe, neighbour, reasonTarget, selectedOf, wordsOf } from "./model.js";
 
 /** @typedef {import("./page.js").Page} Page */
-/** @typedef {(page: Page, key: string) => void} Action */
+/** @typedef {(page: Page, key: string, argument?: string) => void} Action */
 
 const NOTHING_SELECTED = "Nothing is selected. Point at a segment and press p.";
 
@@ -63,6 +63,14 @@ export const ACTIONS = {
   unsure: decide("unsure", "Unsure about"),
   next: move(1),
   previous: move(-1),
+  reason(page, _key, reason = "") {
+    const about = page.view && reasonTarget(page.view);
+    if (!about) {
+      return page.say(`A reason (${wordsOf(reason)}) needs a reject (d) or unsure (g) first.`, "warn");
+    }
+    page.send({ type: "reason", ...about, reason, idempotency_key: freshKey() });
+    page.say(`Reason: ${wordsOf(reason)} …`);
+  },
   undo: turn("undo"),
   redo: turn("redo"),
   preview(page) {

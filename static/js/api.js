@@ -64,6 +64,12 @@ export class Api extends EventTarget {
     return [...this.underWay.values()].filter((r) => r.type === "decide").length;
   }
 
+  /** How many verdicts and reasons would be lost if the page went away now. */
+  get waitingAnswers() {
+    const kinds = ["decide", "reason"];
+    return [...this.underWay.values()].filter((r) => kinds.includes(r.type)).length;
+  }
+
   /** @param {string} type */
   #forget(type) {
     for (const [id, request] of this.underWay) if (request.type === type) this.underWay.delete(id);

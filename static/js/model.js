@@ -36,10 +36,17 @@ export function neighbour(view, step) {
  */
 export function project(snapshot, underWay) {
   /** @type {View} */
-  const view = { ...snapshot, verdicts: { ...snapshot.verdicts }, pending: new Set() };
+  const view = {
+    ...snapshot,
+    verdicts: { ...snapshot.verdicts },
+    reasons: { ...snapshot.reasons },
+    pending: new Set(),
+  };
   const ids = idsOf(view);
   for (const request of underWay) {
     const id = request.suggestion;
+    if (request.type === "decide" && id !== undefined) view.reason_for = reasonForOf(request);
+    if (request.type === "undo" || request.type === "redo") view.reason_for = null;
     if (request.type === "preview") {
       view.preview = view.selected !== null && Boolean(request.shown);
     } else if (id !== undefined && ids.includes(id)) {
@@ -47,13 +54,37 @@ export function project(snapshot, underWay) {
       if (request.type === "select") view.selected = id;
       if (request.type === "decide" && request.verdict) {
         view.verdicts[id] = request.verdict;
+        delete view.reasons[id];
         view.pending.add(id);
         if (view.selected === id) view.selected = nextUndecided(ids, view.verdicts, id) ?? id;
       }
+      if (request.type === "reason") view.reasons[id] = String(request.reason);
       if (view.selected !== before) view.preview = false;
     }
   }
   return view;
+}
+
+const NEEDS_REASON = ["reject", "unsure"];
+
+/**
+ * What the next reason would be about once a verdict is recorded.
+ * @param {Request} decide
+ */
+function reasonForOf({ suggestion, verdict, idempotency_key }) {
+  if (!suggestion || !NEEDS_REASON.includes(verdict ?? "")) return null;
+  return { suggestion, verdict_key: String(idempotency_key) };
+}
+
+/**
+ * The verdict that a reason given now is about: the selected row's, if that is a reject or unsure,
+ * else the last one that was given.
+ * @param {View} view
+ */
+export function reasonTarget(view) {
+  const id = view.selected;
+  if (id === null || !NEEDS_REASON.includes(view.verdicts[id])) return view.reason_for;
+  return view.reason_for?.suggestion === id ? view.reason_for : { suggestion: id };
 }
 
 /** @param {Snapshot} view */
@@ -88,6 +119,14 @@ export function percentRange([low, high]) {
  */
 export function shortId(id) {
   return id.length > 8 ? `…${id.slice(-6)}` : id;
+}
+
+/**
+ * A reason's name for a person.
+ * @param {string} reason
+ */
+export function wordsOf(reason) {
+  return reason.replaceAll("_", " ");
 }
 
 /** @param {Suggestion} suggestion */

@@ -88,7 +88,7 @@ export class Page {
       ),
     );
     window.addEventListener("beforeunload", (event) => {
-      if (this.api.waitingVerdicts) event.preventDefault();
+      if (this.api.waitingAnswers) event.preventDefault();
     });
   }
 
@@ -100,7 +100,7 @@ export class Page {
       () => this.#keys,
       (binding, event, from) => {
         const started = performance.now();
-        ACTIONS[binding.action](this, event.key);
+        ACTIONS[binding.action](this, event.key, binding.argument);
         this.timings.key(binding.action, event, from, started);
       },
     );

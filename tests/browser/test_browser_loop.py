@@ -93,6 +93,57 @@ def test_each_verdict_is_stored_for_the_row_that_was_selected(tab: Tab, tmp_path
     assert tab.verdicts == {site: verdict.value for site, verdict in left.items()}
 
 
+def test_a_digit_gives_the_reason_of_the_verdict_before_it(
+    tab: Tab, server: ServerProcess, tmp_path: Path
+) -> None:
+    tab.point_at()
+    tab.propose()
+    layers = "() => cb2.page.viewer.client.layerManager.managedLayers.map((l) => l.visible)"
+    visible = tab.page.evaluate(layers)
+    tab.press("2")
+    assert tab.status == "A reason (other neuron) needs a reject (d) or unsure (g) first."
+
+    rejected = tab.decide("d")
+    assert "1 mitochondrion, 2 other neuron, 3 artefact, 4 cannot see" in tab.status
+    tab.press("2")
+    tab.settle()
+    assert tab.status.startswith("Other neuron: rejected join of")
+    assert tab.row(rejected)["reason"] == "other_neuron"
+    assert tab.page.locator(f"#option-{rejected}").inner_text().endswith("rejected · other neuron")
+    # typed without waiting for any answer; each digit belongs to the verdict before it
+    unsure = tab.selected_id
+    for key in "g4f3":
+        tab.press(key)
+    tab.settle()
+    assert tab.snapshot["reasons"] == {rejected: "other_neuron", unsure: "cannot_see"}
+    assert "needs a reject" in tab.status
+
+    # back on a rejected row, a digit is about that row and takes the place of its first reason
+    tab.page.locator(f"#option-{rejected}").click()
+    tab.press("1")
+    tab.settle()
+    events = stored(tmp_path)[0]
+    kinds = ["decision", "reason", "decision", "reason", "decision", "reason"]
+    assert [e.event for e in events] == kinds
+    assert [(e.target, e.reason) for e in events if e.reason] == [
+        (1, "other_neuron"),
+        (3, "cannot_see"),
+        (1, "mitochondrion"),
+    ]
+    assert {label.site: label.reason for label in in_force(tmp_path)} == {
+        rejected: "mitochondrion",
+        unsure: "cannot_see",
+        events[4].decision.suggestion.id: None,
+    }
+    assert tab.page.evaluate(layers) == visible, "a digit switches no layer"
+
+    tab.expect_restart()
+    server.stop()
+    server.start()
+    tab.wait_for_restart()
+    assert tab.row(rejected)["reason"] == "mitochondrion"
+
+
 def test_fast_keys_each_count_for_what_was_visible(tab: Tab, tmp_path: Path) -> None:
     """No key waits for an answer of the server, nor counts for a row that it did not show."""
     tab.point_at()

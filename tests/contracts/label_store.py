@@ -33,6 +33,10 @@ def redo(target: int, **changes) -> NewEvent:
     return replace(undo(target), event=EventKind.REDO, **changes)
 
 
+def reason(target: int, name: str = "mitochondrion", **changes) -> NewEvent:
+    return replace(undo(target, **changes), event=EventKind.REASON, reason=name)
+
+
 def states(store: LabelStore) -> list[tuple[str, str, str]]:
     return [(label.site, label.verdict.value, label.state.value) for label in store.labels()]
 
@@ -126,6 +130,61 @@ class LabelStoreContract:
                 store.append(wrong)
         store.append(redo(event.id))
         assert [e.event for e in store.events()] == ["decision", "undo", "redo"]
+
+    def test_the_last_reason_of_a_decision_counts(self, store, reopen) -> None:
+        event = store.append(NewEvent.of(decision(verdict=Verdict.REJECT)))
+        first = store.append(reason(event.id, "artefact"))
+        assert (first.event, first.target, first.reason) == ("reason", event.id, "artefact")
+        store.append(reason(event.id, "other_neuron"))
+        assert [label.reason for label in store.labels()] == ["other_neuron"]
+        again = reopen()
+        assert again.get(first.id) == first
+        assert [label.reason for label in again.labels()] == ["other_neuron"]
+        steps = list(again.steps(dataset=DATASET, user=USER))
+        assert [s.reason for s in steps] == [None, "artefact", "other_neuron"]
+        assert again.verify() == []
+
+    def test_an_undo_takes_the_reason_along_and_a_redo_brings_it_back(self, store) -> None:
+        event = store.append(NewEvent.of(decision(verdict=Verdict.UNSURE)))
+        store.append(reason(event.id))
+        store.append(undo(event.id))
+        assert [label.state for label in store.labels()] == [LabelState.UNDONE]
+        with pytest.raises(DecisionError, match="in force"):
+            store.append(reason(event.id))
+        store.append(redo(event.id))
+        (label,) = store.labels()
+        assert (label.state, label.reason) == (LabelState.IN_FORCE, "mitochondrion")
+
+    def test_a_reason_is_given_for_a_reject_or_unsure_only(self, store) -> None:
+        shown = (alternative(suggestion(7)),)
+        given = [
+            store.append(NewEvent.of(decision(1, Verdict.ACCEPT))),
+            store.append(NewEvent.of(decision(2, Verdict.SKIP))),
+            store.append(NewEvent.of(decision(7, Verdict.NONE, joint=True, alternatives=shown))),
+        ]
+        for event in given:
+            with pytest.raises(DecisionError, match="reject or unsure"):
+                store.append(reason(event.id))
+        reject = store.append(NewEvent.of(decision(3, Verdict.REJECT)))
+        for wrong in (
+            reason(reject.id, user="bob"),
+            reason(99),
+            reason(reject.id, "because"),
+            replace(reason(reject.id), reason=None),
+            replace(undo(reject.id), reason="artefact"),
+        ):
+            with pytest.raises(DecisionError):
+                store.append(wrong)
+        assert len(list(store.events())) == 4
+
+    def test_a_reason_with_the_same_key_is_the_first_one(self, store) -> None:
+        event = store.append(NewEvent.of(decision(verdict=Verdict.REJECT)))
+        first = store.append(reason(event.id, idempotency_key="r"))
+        store.append(undo(event.id))
+        assert store.append(reason(event.id, idempotency_key="r")) == first
+        with pytest.raises(DecisionError, match="already used"):
+            store.append(reason(event.id, "artefact", idempotency_key="r"))
+        assert len(list(store.events())) == 3
 
     def test_an_event_after_newer_ones_is_stale(self, store) -> None:
         first = store.append(NewEvent.of(decision(1)))

@@ -14,6 +14,7 @@ from cb2_assist.core.keys import (
     check_keys,
     keys_named,
 )
+from cb2_assist.core.reasons import REASONS, reason_offer
 
 AGREED = {
     "propose": {"p"},
@@ -26,12 +27,28 @@ AGREED = {
     "redo": {"Ctrl+Shift+Z"},
     "preview": {"t"},
     "help": {"?"},
+    "reason": {"1", "2", "3", "4"},
     "harmless": {"x"},
 }
 
 
 def test_the_default_keys_are_the_agreed_ones() -> None:
-    assert {b.action: {c.label for c in b.chords} for b in DEFAULT_KEYS} == AGREED
+    found: dict[str, set[str]] = {}
+    for b in DEFAULT_KEYS:
+        found.setdefault(b.action, set()).update(c.label for c in b.chords)
+    assert found == AGREED
+
+
+def test_each_reason_has_the_digit_that_its_table_says() -> None:
+    bound = {b.argument: b.chords[0].key for b in DEFAULT_KEYS if b.action == "reason"}
+    assert bound == {
+        "mitochondrion": "1",
+        "other_neuron": "2",
+        "artefact": "3",
+        "cannot_see": "4",
+    }
+    assert bound == {r.name: r.key for r in REASONS}
+    assert "1 mitochondrion, 2 other neuron, 3 artefact, 4 cannot see" in reason_offer()
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -44,14 +61,14 @@ def test_verdicts_never_repeat() -> None:
     assert repeats == {"next", "previous"}
 
 
-def test_only_x_and_redo_take_a_key_from_the_viewer() -> None:
+def test_only_x_redo_and_reasons_take_a_key_from_the_viewer() -> None:
     taken = {
         b.action
         for b in DEFAULT_KEYS
         for c in b.chords
         if NEUROGLANCER_KEYS & set(c.neuroglancer_names)
     }
-    assert taken == {"harmless", "redo"}
+    assert taken == {"harmless", "redo", "reason"}
 
 
 @pytest.mark.parametrize("letter", sorted("abehlnorsvxz"))

@@ -325,3 +325,55 @@ def test_time_until_a_decision_is_durable(
                 f"\n{what} to durable, {len(taken)} times: p50 {p50:.2f} ms, p99 {p99:.2f} ms",
                 end="",
             )
+
+
+def test_a_reason_stays_with_its_decision_through_undo_and_restart(log, open_log) -> None:
+    site = suggestion(1).id
+    decided = log.decide(decision(1, Verdict.REJECT, key="d1"))
+    event = log.give_reason(site, "artefact", idempotency_key="r1", decision_key="d1")
+    assert (event.target, log.reason(site)) == (decided.id, "artefact")
+    log.give_reason(site, "cannot_see", idempotency_key="r2")
+    assert open_log().reason(site) == "cannot_see"
+    log.undo(idempotency_key="u")
+    assert log.reason(site) is None
+    log.redo(idempotency_key="z")
+    assert log.reason(site) == "cannot_see"
+
+
+def test_a_new_answer_on_a_site_has_no_reason_yet(log) -> None:
+    site = suggestion(1).id
+    log.decide(decision(1, Verdict.REJECT, key="d1"))
+    log.give_reason(site, "artefact", idempotency_key="r1")
+    log.decide(decision(1, Verdict.UNSURE, key="d2"))
+    assert log.reason(site) is None
+
+
+def test_a_late_reason_goes_to_the_decision_that_it_names(log) -> None:
+    first, second = suggestion(1).id, suggestion(2).id
+    log.decide(decision(1, Verdict.REJECT, key="d1"))
+    log.decide(decision(2, Verdict.REJECT, key="d2"))
+    log.give_reason(first, "artefact", idempotency_key="r1", decision_key="d1")
+    assert (log.reason(first), log.reason(second)) == ("artefact", None)
+    for key in ("d2", "d3"):
+        with pytest.raises(DecisionError, match="no verdict"):
+            log.give_reason(first, "artefact", idempotency_key="r2", decision_key=key)
+
+
+def test_a_reason_sent_again_after_an_undo_is_the_first_one(log) -> None:
+    site = suggestion(1).id
+    log.decide(decision(1, Verdict.REJECT))
+    first = log.give_reason(site, "artefact", idempotency_key="r1")
+    log.undo(idempotency_key="u")
+    assert log.give_reason(site, "artefact", idempotency_key="r1") == first
+    with pytest.raises(DecisionError, match="no verdict"):
+        log.give_reason(site, "artefact", idempotency_key="r2")
+
+
+def test_a_reason_neither_undoes_nor_forgets_what_was_undone(log) -> None:
+    log.decide(decision(1, Verdict.REJECT))
+    log.decide(decision(2))
+    log.undo(idempotency_key="u1")
+    log.give_reason(suggestion(1).id, "artefact", idempotency_key="r1")
+    assert log.can_redo
+    log.redo(idempotency_key="z1")
+    assert log.verdict(suggestion(2).id) is Verdict.ACCEPT

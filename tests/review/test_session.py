@@ -17,7 +17,7 @@ from cb2_assist.core.errors import (
 )
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Verdict
-from cb2_assist.review.session import Answer, ReviewSession
+from cb2_assist.review.session import Answer, GivenReason, ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 
 AT = PointNm(480, 480, 480)
@@ -362,3 +362,42 @@ def test_a_proposal_that_must_wait_for_the_first_start_says_so(world) -> None:
     world.assistant.preparing = True
     world.session.begin_proposal(Cursor(AT, CENTRE))
     assert "getting ready" in world.session.snapshot()["status"]["text"]
+
+
+def test_a_reject_offers_reasons_and_names_the_verdict_that_they_are_about(world) -> None:
+    world.propose()
+    first = world.ids[0]
+    assert world.session.snapshot()["reason_for"] is None
+    text = world.decide(first, Verdict.REJECT, idempotency_key="d1")
+    assert "1 mitochondrion, 2 other neuron, 3 artefact, 4 cannot see" in text
+    assert world.session.snapshot()["reason_for"] == {"suggestion": first, "verdict_key": "d1"}
+    said = world.session.give_reason(GivenReason(first, "other_neuron", "r1", "d1"))
+    assert said.startswith("Other neuron: rejected join of")
+    assert world.session.snapshot()["reasons"] == {first: "other_neuron"}
+    again = world.open()
+    again.resume()
+    assert again.snapshot()["reasons"] == {first: "other_neuron"}
+    again.close(5)
+
+
+@pytest.mark.parametrize("what", ["accept", "undo", "propose"])
+def test_the_offer_ends_with_what_is_done_next(world, what: str) -> None:
+    world.propose()
+    world.decide(world.ids[0], Verdict.UNSURE)
+    assert world.session.snapshot()["reason_for"] is not None
+    if what == "accept":
+        assert "Why?" not in world.decide(world.ids[1])
+    elif what == "undo":
+        world.session.undo("u1")
+    else:
+        world.propose(BASE)
+    assert world.session.snapshot()["reason_for"] is None
+
+
+def test_a_reason_that_cannot_be_recorded_is_said(world) -> None:
+    world.propose()
+    with pytest.raises(DecisionError):
+        world.session.give_reason(GivenReason(world.ids[0], "artefact", "r1"))
+    status = world.session.screen.status
+    assert status.text.startswith("NO reason recorded")
+    assert status.level == "warn"

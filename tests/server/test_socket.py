@@ -55,6 +55,19 @@ def test_the_same_idempotency_key_counts_once(page, served) -> None:
     assert len(served.log.events) == 1
 
 
+def test_a_reason_is_recorded_for_the_verdict_that_it_names(page, served) -> None:
+    _propose(page)
+    chosen = page.snapshot["selected"]
+    assert page.decide(chosen, "reject", key="d1")["ok"]
+    ack = page.ask(
+        "reason", suggestion=chosen, verdict_key="d1", reason="artefact", idempotency_key="r1"
+    )
+    assert ack["ok"], ack
+    event = served.log.events[-1]
+    assert (event.event, event.target, event.reason) == ("reason", 1, "artefact")
+    assert page.snapshot["reasons"] == {chosen: "artefact"}
+
+
 def test_a_full_disk_is_said_and_the_row_stays_open(page, served) -> None:
     _propose(page)
     chosen = page.snapshot["selected"]
@@ -151,6 +164,15 @@ GOOD_DECISION = {
     "idle_ms": 1,
 }
 
+GOOD_REASON = {
+    "id": "1",
+    "type": "reason",
+    "suggestion": "a",
+    "verdict_key": "d",
+    "reason": "artefact",
+    "idempotency_key": "r",
+}
+
 MALFORMED = [
     "",
     "nonsense",
@@ -184,6 +206,12 @@ MALFORMED = [
     '{"id": "1", "type": "select", "suggestion": "../../x"}',
     '{"id": "1", "type": "select", "suggestion": "unknown"}',
     '{"id": "1", "type": "undo"}',
+    json.dumps({**GOOD_REASON, "reason": "because"}),
+    json.dumps({**GOOD_REASON, "reason": ["artefact"]}),
+    json.dumps({**GOOD_REASON, "reason": None}),
+    json.dumps({**GOOD_REASON, "suggestion": "unknown"}),
+    json.dumps({**GOOD_REASON, "verdict_key": "x y"}),
+    json.dumps({**GOOD_REASON, "idempotency_key": None}),
     '{"id": "1", "type": "preview", "shown": "yes"}',
     "[" * 40_000,
     '{"a": ' * 10_000,

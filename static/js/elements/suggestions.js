@@ -1,6 +1,6 @@
 /** @file The ranked list. */
 
-import { percent, percentRange, shortId } from "../model.js";
+import { percent, percentRange, shortId, wordsOf } from "../model.js";
 
 /** @typedef {import("../types.js").View} View */
 /** @typedef {import("../types.js").Suggestion} Suggestion */
@@ -75,6 +75,8 @@ export class Suggestions extends HTMLElement {
     set(row, "data-confidence", String(s.confidence));
     set(row, "data-score", String(s.score));
     set(row, "data-verdict", verdict ?? "");
+    const reason = view.reasons?.[s.id] ?? "";
+    set(row, "data-reason", reason);
     set(row, "data-pending", String(view.pending.has(s.id)));
     set(row, "data-unreliable", String(s.ood.flag));
     text(row, ".kind", s.kind);
@@ -82,7 +84,8 @@ export class Suggestions extends HTMLElement {
     text(row, ".confidence", s.ood.flag ? "not reliable here" : percent(s.confidence));
     text(row, ".interval", percentRange(s.interval));
     text(row, ".reason", s.reason);
-    text(row, ".verdict", verdict ? VERDICTS[verdict] ?? verdict : "");
+    const why = reason && ` · ${wordsOf(reason)}`;
+    text(row, ".verdict", verdict ? (VERDICTS[verdict] ?? verdict) + why : "");
     row.title = `${s.kind} · segment ${s.segment}${s.partner ? ` · partner ${s.partner}` : ""}`;
     row.style.setProperty("--confidence", String(s.confidence));
     row.style.setProperty("--low", String(s.interval[0]));
