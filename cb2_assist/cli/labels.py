@@ -1,48 +1,189 @@
-"""`export`: labels leave for fine-tuning."""
+"""`export`, `labels backup`, `labels verify`: labels leave for fine-tuning, and are kept safe."""
 
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from cb2_assist.core.errors import UsageError
+from cb2_assist.core.errors import LabelError, UsageError
+
+if TYPE_CHECKING:
+    from cb2_assist.learning.export_views import SiteRenderer
+
+_labels_option = click.option(
+    "--labels", metavar="URL", help="Label file, e.g. sqlite:///labels.sqlite."
+)
+_dataset_option = click.option(
+    "--dataset", metavar="NAME", help="Only this dataset; also finds its default file."
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
 @click.command()
-@click.option("--labels", metavar="URL", help="Label file, e.g. sqlite:///labels.sqlite.")
-@click.option("--dataset", metavar="NAME", help="Only this dataset; also finds its default file.")
-@click.option("--format", "format_", default="jsonl", show_default=True, help="Of the rows.")
+@_labels_option
+@_dataset_option
+@click.option(
+    "--dataset-file",
+    type=click.Path(path_type=Path),
+    help="Your own dataset, to make views that were not kept; also finds its default label file.",
+)
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Model folder that labels without views name. Default: the shipped one.",
+)
+@click.option(
+    "--format",
+    "format_",
+    default="jsonl",
+    show_default=True,
+    metavar="jsonl|csv|cb2-v1",
+    help="Of the rows.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--with-names", is_flag=True, help="User names instead of pseudonyms.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@_json_option
 def export(
     labels: str | None,
     dataset: str | None,
+    dataset_file: Path | None,
+    model: Path | None,
     format_: str,
     out: Path,
     with_names: bool,
     as_json: bool,
 ) -> None:
-    """Write the labels in force, one row each; works beside a running server."""
-    from cb2_assist.labels.store import default_labels_url, open_store
+    """Write the labels in force, one row each; works beside a running server.
+
+    cb2-v1 is parquet that ConnectomeBench2's public loader reads. It takes what the model saw from
+    beside the label file and needs no dataset. Views that were not kept are made again from the
+    dataset version that the label names (--dataset or --dataset-file); labels whose views cannot be
+    had are left out and counted.
+    """
+    from cb2_assist.labels.store import open_store
     from cb2_assist.learning.export import export_labels
 
-    if labels is None and dataset is None:
-        raise UsageError("Say which labels: --labels URL, or --dataset NAME for its default file.")
-    with open_store(labels or default_labels_url(str(dataset)), read_only=True) as store:
+    url = _url(labels, dataset, dataset_file)
+    with ExitStack() as stack:
+        store = stack.enter_context(open_store(url, read_only=True))
+        renderer = None
+        if format_.startswith("cb2-") and (dataset is not None or dataset_file is not None):
+            renderer = _renderer(dataset, dataset_file, model)
+            stack.callback(renderer.close)
         report = export_labels(
-            store, out=out, format=format_, dataset=dataset, with_names=with_names
+            store,
+            out=out,
+            format=format_,
+            dataset=dataset,
+            with_names=with_names,
+            renderer=renderer,
         )
+    if renderer is not None and renderer.failure is not None:
+        click.echo(f"cb2-assist: {renderer.failure}", err=True)
     if as_json:
         click.echo(json.dumps(report.to_json()))
         return
     click.echo(f"{report.rows} labels written")
     for path in report.files:
         click.echo(f"  {path}")
+    for note in report.notes:
+        click.echo(f"  {note}")
     for why, n in report.skipped.items():
         click.echo(f"  {n} answers left out: {why}")
 
 
-COMMANDS = (export,)
+def _renderer(dataset: str | None, dataset_file: Path | None, model: Path | None) -> SiteRenderer:
+    from cb2_assist.datasets.registry import open_dataset
+    from cb2_assist.learning.export_views import SiteRenderer
+    from cb2_assist.resources import resource_dir
+    from cb2_assist.settings import DEFAULT_MODEL
+
+    name = dataset if dataset_file is None else None
+    folder = model or resource_dir("models") / DEFAULT_MODEL
+    return SiteRenderer(lambda: open_dataset(name, dataset_file), folder)
+
+
+def _url(labels: str | None, dataset: str | None, dataset_file: Path | None = None) -> str:
+    """The label file that the options name.
+
+    Raises:
+        UsageError: They name none.
+    """
+    from cb2_assist.labels.store import default_labels_url
+
+    if labels is not None:
+        return labels
+    if dataset is None and dataset_file is not None:
+        from cb2_assist.datasets.dataset_file import read_dataset_file
+
+        dataset = read_dataset_file(dataset_file).name
+    if dataset is None:
+        raise UsageError("Say which labels: --labels URL, or --dataset NAME for its default file.")
+    return default_labels_url(dataset)
+
+
+@click.group()
+def labels() -> None:
+    """Keep labels safe: copy them, check them."""
+
+
+@labels.command()
+@_labels_option
+@_dataset_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for the copy; a new one."
+)
+@_json_option
+def backup(labels: str | None, dataset: str | None, out: Path, as_json: bool) -> None:
+    """Copy labels and kept views into a new folder, beside a running server too.
+
+    The copy is of one moment and is checked after it was written. To go back to it, open it:
+    --labels sqlite:///OUT/labels.sqlite.
+    """
+    from cb2_assist.labels.backup import back_up
+    from cb2_assist.labels.store import label_file
+
+    made = back_up(label_file(_url(labels, dataset)), out)
+    if as_json:
+        click.echo(json.dumps(made.to_json()))
+    else:
+        click.echo(f"{made.events} events and the views of {made.views} sites are in {made.folder}")
+        click.echo(f"  open them with --labels {made.url}")
+    _refuse(made.problems, f"The copy in {made.folder} is complete, but")
+
+
+@labels.command()
+@_labels_option
+@_dataset_option
+@_json_option
+def verify(labels: str | None, dataset: str | None, as_json: bool) -> None:
+    """Check every label and every kept view; exit status 1 when something is wrong.
+
+    The database itself, that nothing was taken out or changed, that each decision can be read and
+    agrees with its columns, and that the views it names are there and unharmed.
+    """
+    from cb2_assist.labels.store import open_store
+    from cb2_assist.labels.verify import verify_labels
+
+    with open_store(_url(labels, dataset), read_only=True) as store:
+        found = verify_labels(store)
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        click.echo(f"{found.url}: {found.events} events, {found.views} kept views")
+        for problem in found.problems:
+            click.echo(f"  {problem}")
+    _refuse(found.problems, "Something is wrong with these labels:")
+
+
+def _refuse(problems: tuple[str, ...], what: str) -> None:
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise LabelError(f"{what} {problems[0]}{more}")
+
+
+COMMANDS = (export, labels)

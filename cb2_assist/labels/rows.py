@@ -9,8 +9,9 @@ from typing import Any
 
 from cb2_assist.core.errors import DecisionError
 from cb2_assist.core.reasons import REASON_NAMES
-from cb2_assist.core.records import LabelEvent, Verdict
+from cb2_assist.core.records import Decision, LabelEvent, Verdict
 from cb2_assist.labels.codec import (
+    AnsweredSite,
     answered_sites,
     decision_from_text,
     decision_to_text,
@@ -74,7 +75,7 @@ def _append(conn: sqlite3.Connection, new: NewEvent, body: str | None) -> LabelE
         "dataset": new.dataset,
         "version": new.version,
         "body": body,
-        **_decision_columns(new),
+        **({} if new.decision is None else decision_columns(new.decision)),
     }
     event_id = _insert(conn, "events", columns)
     _insert_sites(conn, new, event_id)
@@ -90,10 +91,9 @@ def _append(conn: sqlite3.Connection, new: NewEvent, body: str | None) -> LabelE
     )
 
 
-def _decision_columns(new: NewEvent) -> dict[str, Any]:
-    if new.decision is None:
-        return {}
-    d, s = new.decision, new.decision.suggestion
+def decision_columns(d: Decision) -> dict[str, Any]:
+    """What a row repeats of its decision, for queries."""
+    s = d.suggestion
     return {
         "suggestion": s.id,
         "kind": s.site.kind.value,
@@ -118,14 +118,21 @@ def _insert_sites(conn: sqlite3.Connection, new: NewEvent, event_id: int) -> Non
             "dataset": new.dataset,
             "version": new.version,
             "user": new.user,
-            "site": site.id,
-            "kind": site.kind.value,
-            "segment": site.segment,
-            "partner": site.partner,
-            "verdict": site.verdict.value,
-            "is_answer": int(site.verdict is not Verdict.SKIP),
+            **site_columns(site),
         }
         _insert(conn, "event_sites", columns)
+
+
+def site_columns(site: AnsweredSite) -> dict[str, Any]:
+    """What a row of ``event_sites`` says about its site."""
+    return {
+        "site": site.id,
+        "kind": site.kind.value,
+        "segment": site.segment,
+        "partner": site.partner,
+        "verdict": site.verdict.value,
+        "is_answer": int(site.verdict is not Verdict.SKIP),
+    }
 
 
 def _insert(conn: sqlite3.Connection, table: str, columns: dict[str, Any]) -> int:

@@ -13,9 +13,10 @@ from typing import Self, TypeVar
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.core.records import LabelEvent, Verdict
+from cb2_assist.labels.checks import problems_of
+from cb2_assist.labels.codec import reason_from_text
 from cb2_assist.labels.connections import BUSY_S, Readers, connect_writer, create_file
 from cb2_assist.labels.failures import label_error
-from cb2_assist.labels.codec import reason_from_text
 from cb2_assist.labels.rows import (
     EVENT_COLUMNS,
     REASON_OF,
@@ -123,8 +124,8 @@ class SqliteLabelStore:
         rows = self._readers.rows(
             # the body of a reason alone: all else that is read here lies in one index
             "SELECT e.id, e.event, e.target, e.version, CASE WHEN e.event = 'reason' THEN "
-            "(SELECT r.body FROM events r WHERE r.id = e.id) END, s.site, s.is_answer FROM events e "
-            "LEFT JOIN event_sites s ON s.event_id = e.id "
+            "(SELECT r.body FROM events r WHERE r.id = e.id) END, s.site, s.is_answer "
+            "FROM events e LEFT JOIN event_sites s ON s.event_id = e.id "
             "WHERE e.dataset = ? AND e.user = ? AND e.id > ? ORDER BY e.id, s.place",
             (dataset, user, after),
         )
@@ -157,24 +158,13 @@ class SqliteLabelStore:
                 yield Label(event, site, Verdict(verdict), LabelState(state), reason)
 
     def verify(self) -> list[str]:
-        """See `LabelStore.verify`: SQLite's own check, references, and each decision's text."""
+        """See `LabelStore.verify`: all of `labels.checks`."""
         problems: list[str] = []
         try:
-            problems.extend(self._problems())
+            problems.extend(problems_of(self._readers.rows))
         except LabelError as e:
             problems.append(f"database: {e}")
         return problems
-
-    def _problems(self) -> Iterator[str]:
-        rows = self._readers.rows
-        yield from (f"database: {t}" for (t,) in rows("PRAGMA integrity_check") if t != "ok")
-        for table, row, parent, _ in rows("PRAGMA foreign_key_check"):
-            yield f"{table} row {row} names a missing row of {parent}"
-        for row in rows(f"SELECT {EVENT_COLUMNS} FROM events e ORDER BY e.id"):  # noqa: S608
-            try:
-                event_of(row)
-            except LabelError as e:
-                yield f"event {row[0]}: {e}"
 
     def close(self) -> None:
         """See `LabelStore.close`."""

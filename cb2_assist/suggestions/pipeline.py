@@ -42,9 +42,9 @@ from cb2_assist.settings import (
     SNAP_NM,
 )
 from cb2_assist.suggestions.calibration import Calibrator
-from cb2_assist.views.features import site_features
-from cb2_assist.views.site import SiteWindow, build_window, window_box
-from cb2_assist.views.stack import ViewStack, render
+from cb2_assist.views.lone import lone_window, render_with_features
+from cb2_assist.views.site import SiteWindow, build_window
+from cb2_assist.views.stack import ViewStack
 
 
 class Predictor(Protocol):
@@ -248,13 +248,11 @@ class Pipeline:
         return PointNm.of(centres[int(far.argmin())])
 
     def _render(self, window: SiteWindow) -> ViewStack:
-        statistics = self.source.em_statistics
-        return render(
+        return render_with_features(
             window,
             extent_nm=self.facts.extent_nm,
             profile=self.facts.profile,
-            statistics=statistics,
-            features=site_features(window, statistics),
+            statistics=self.source.em_statistics,
         )
 
     def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
@@ -266,13 +264,7 @@ class Pipeline:
         return self._render(window)
 
     def _lone_window(self, site: Site) -> SiteWindow:
-        bounds, res = self.source.bounds, self.source.resolution
-        box = window_box(site.point, self.facts.extent_nm, res, bounds)
-        if not bounds.contains(site.point.to_voxel(res)):
-            raise OutOfBoundsError(
-                f"The point {_text(site.point)} lies outside {self.source.info.name}."
-            )
-        return build_window(self.source.cutout(box), site, self.facts.extent_nm, bounds)
+        return lone_window(self.source, site, self.facts.extent_nm)
 
     def _lone_stack(self, site: Site) -> ViewStack:
         return self._render(self._lone_window(site))

@@ -70,6 +70,23 @@ def encode_clean(hits: HitMap, extent_nm: float) -> Geometry:
     )
 
 
+def as_one_segment(hits: HitMap) -> HitMap:
+    """Both sides of a cut as the one segment that they are; B is empty.
+
+    The first hit of the whole is the nearer one of its sides' first hits, so silhouette and depth
+    are exact. Normals within two voxels of the seam are those of each side alone: hit maps do not
+    hold what lies behind.
+    """
+    a, b = hits.depth_nm[:, 0], hits.depth_nm[:, 1]
+    depth = np.full_like(hits.depth_nm, EMPTY)
+    normal = np.zeros_like(hits.normal_i8)
+    # EMPTY is greater than every depth
+    depth[:, 0] = np.minimum(a, b)
+    nearer = (b < a)[:, None]
+    normal[:, 0] = np.where(nearer, hits.normal_i8[:, 1], hits.normal_i8[:, 0])
+    return HitMap(depth, normal)
+
+
 ENCODINGS: dict[str, Callable[[HitMap, float], Geometry]] = {
     "cb2": lambda hits, _extent_nm: encode_cb2(hits),
     "clean": encode_clean,

@@ -194,7 +194,8 @@ class TestDamage:
         conn.execute("DROP TRIGGER events_no_update")
         conn.execute("""UPDATE events SET body = '{"verdict": "accept"}'""")
         conn.close()
-        (problem,) = store.verify()
+        guard, problem = store.verify()
+        assert guard == "the trigger events_no_update is missing"
         assert problem.startswith("event 1: A stored decision cannot be read")
         with pytest.raises(LabelError, match="labels verify"):
             store.get(1)

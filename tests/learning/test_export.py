@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path:
     s = suggestion(2)
     assert row == {
         "event_id": event.id,
+        "label_id": row["label_id"],
         "suggestion_id": s.id,
         "kind": "join",
         "segment": str(BIG),
@@ -53,6 +55,7 @@ def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path:
         "views_sha256": "cd" * 32,
         "verdict": "accept",
         "label": 1,
+        "reject_reason": None,
         "joint": False,
         "base_rate": {"value": 0.2, "source": "default", "n": 0},
         "dataset": DATASET,
@@ -73,7 +76,9 @@ def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path:
         "rows": 1,
         "skipped": {},
         "files": [str(tmp_path / "new" / "out" / "labels.jsonl")],
+        "notes": [],
     }
+    assert tuple(row) == export.COLUMNS
 
 
 def test_only_accept_and_reject_in_force_become_rows(store, log, tmp_path: Path) -> None:
@@ -204,6 +209,72 @@ def test_two_formats_cannot_share_a_name() -> None:
 def test_every_format_writes_what_it_says(store, log, tmp_path: Path, name: str) -> None:
     log.decide(decision(1))
     report = export_labels(store, out=tmp_path, format=name)
-    assert report.rows == 1
+    # no views of it were kept, and one format is made of them
+    left_out = {"no views kept": 1} if name.startswith("cb2-") else {}
+    assert (report.rows, report.skipped) == (0 if left_out else 1, left_out)
     assert report.files
     assert all(path.stat().st_size > 0 for path in report.files)
+
+
+def test_a_row_says_why_it_was_rejected(store, log, tmp_path: Path) -> None:
+    log.decide(decision(1, Verdict.REJECT))
+    log.give_reason(suggestion(1).id, "artefact", idempotency_key="r1")
+    log.give_reason(suggestion(1).id, "other_neuron", idempotency_key="r2")
+    log.decide(decision(2, Verdict.REJECT))
+    export_labels(store, out=tmp_path)
+    assert [r["reject_reason"] for r in rows_of(tmp_path)] == ["other_neuron", None]
+
+
+def test_a_label_keeps_its_id_and_no_other_has_it(store, log, tmp_path: Path) -> None:
+    log.decide(decision(1))
+    log.decide(decision(2))
+    store.append(NewEvent.of(decision(1, key="b", user="bob")))
+    export_labels(store, out=tmp_path)
+    ids = [r["label_id"] for r in rows_of(tmp_path)]
+    assert len(set(ids)) == 3
+    log.decide(decision(1, Verdict.REJECT))
+    export_labels(store, out=tmp_path, with_names=True)
+    again = {(r["user"], r["suggestion_id"]): r["label_id"] for r in rows_of(tmp_path)}
+    assert again[USER, suggestion(1).id] == ids[0]
+
+
+class TestCsv:
+    @staticmethod
+    def read(out: Path) -> tuple[list[str], list[dict[str, str]]]:
+        """As the documentation says: one apostrophe off the front of every cell that has one."""
+        with (out / "labels.csv").open(encoding="utf-8", newline="") as file:
+            lines = [[cell.removeprefix("'") for cell in line] for line in csv.reader(file)]
+        return lines[0], [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+
+    def test_every_value_comes_back(self, store, log, tmp_path: Path) -> None:
+        log.decide(decision(1, licence='CC-BY 4.0, "as is"\n(µ)', views_sha256="cd" * 32))
+        log.decide(decision(2, Verdict.REJECT, kind=Kind.CUT))
+        export_labels(store, out=tmp_path, format="csv")
+        export_labels(store, out=tmp_path, format="jsonl")
+        header, lines = self.read(tmp_path)
+        assert tuple(header) == export.COLUMNS
+        for line, row in zip(lines, rows_of(tmp_path), strict=True):
+            for name, value in row.items():
+                if isinstance(value, str):
+                    assert line[name] == value
+                else:
+                    assert (json.loads(line[name]) if line[name] else None) == value
+        assert lines[0]["segment"] == str(BIG)
+        assert (tmp_path / "labels.csv").read_bytes().endswith(b"\r\n")
+
+    @pytest.mark.parametrize(
+        "evil", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "＝1", '="a,b\n"']
+    )
+    def test_no_cell_is_a_formula(self, store, log, tmp_path: Path, evil: str) -> None:
+        log.decide(decision(1, licence=evil, calibrator="plain"))
+        export_labels(store, out=tmp_path, format="csv")
+        with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as file:
+            cells = [cell for line in csv.reader(file) for cell in line]
+        assert f"'{evil}" in cells
+        assert not [c for c in cells if c.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+        assert self.read(tmp_path)[1][0]["licence"] == evil
+        assert "plain" in cells
+
+    def test_no_labels_are_a_header(self, store, tmp_path: Path) -> None:
+        assert export_labels(store, out=tmp_path, format="csv").rows == 0
+        assert self.read(tmp_path) == (list(export.COLUMNS), [])

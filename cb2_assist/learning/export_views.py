@@ -1,0 +1,132 @@
+"""Where an export gets the views of a label: kept beside the labels, or rendered again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cb2_assist.core.errors import AssistError, LabelError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Kind, Site, segment_id
+from cb2_assist.datasets.source import Source
+from cb2_assist.labels.views_store import ViewsStore
+from cb2_assist.model.card import check_card
+from cb2_assist.views.lone import lone_window, render_with_features
+from cb2_assist.views.stack import ViewStack, content_sha256, from_bytes
+
+Row = dict[str, Any]
+
+
+class NoViewsError(Exception):
+    """A label cannot be exported with views. Counted under its text; never reaches a person."""
+
+
+class SiteRenderer:
+    """Renders labels' views again from the dataset version that they were made on.
+
+    The dataset is opened when the first label needs it.
+    """
+
+    def __init__(self, open_source: Callable[[], Source], model: Path) -> None:
+        """Read the model's card.
+
+        Args:
+            open_source: Opens the dataset.
+            model: Folder of the model that the labels name: its card says how views are made.
+
+        Raises:
+            ModelError: The card cannot be used.
+        """
+        self._open = open_source
+        self._card = check_card(model)
+        self._source: Source | None = None
+        self.failure: AssistError | None = None
+        """Why the dataset could not be opened."""
+
+    def stack(self, row: Row) -> ViewStack:
+        """Views of a label's site, byte for byte as they would have been kept.
+
+        Raises:
+            NoViewsError: Another model, dataset or version, or the site cannot be rendered.
+        """
+        if row["model"]["sha256"] != self._card.sha256:
+            raise NoViewsError("no views kept, and made with another model than --model")
+        source = self._opened()
+        if source.info.name != row["dataset"]:
+            raise NoViewsError("no views kept, and of another dataset")
+        if source.info.version != row["version"]:
+            raise NoViewsError("no views kept, and of another version of the dataset")
+        views = self._card.views
+        try:
+            stack = render_with_features(
+                lone_window(source, site_of(row), views.extent_nm),
+                extent_nm=views.extent_nm,
+                profile=views.profile,
+                statistics=source.em_statistics,
+            )
+        except AssistError as e:
+            raise NoViewsError("no views kept, and the site cannot be rendered") from e
+        if row["views_sha256"] not in (None, content_sha256(stack)):
+            raise NoViewsError("views lost, and rendered ones differ from what was seen")
+        return stack
+
+    def close(self) -> None:
+        """Let go of the dataset."""
+        if self._source is not None:
+            self._source.close()
+
+    def _opened(self) -> Source:
+        if self._source is None:
+            if self.failure is None:
+                try:
+                    self._source = self._open()
+                except AssistError as e:
+                    self.failure = e
+            if self._source is None:
+                raise NoViewsError("no views kept, and the dataset cannot be opened")
+        return self._source
+
+
+class ExportViews:
+    """The views of labels: kept ones first."""
+
+    def __init__(self, kept: ViewsStore, renderer: SiteRenderer | None = None) -> None:
+        self._kept, self._renderer = kept, renderer
+
+    def stack(self, row: Row) -> ViewStack:
+        """What the model saw of a label's site.
+
+        Raises:
+            NoViewsError: It was not kept and cannot be rendered again.
+        """
+        address = row["views_sha256"]
+        if address is not None and self._kept.has(address):
+            try:
+                stack = from_bytes(self._kept.get(address))
+            except LabelError as e:
+                if self._renderer is None:
+                    raise NoViewsError("kept views are damaged") from e
+            else:
+                if content_sha256(stack) == address:
+                    return stack
+                if self._renderer is None:
+                    raise NoViewsError("kept views are not the ones that the label names")
+        if self._renderer is None:
+            raise NoViewsError("no views kept" if address is None else "kept views are gone")
+        return self._renderer.stack(row)
+
+
+def site_of(row: Row) -> Site:
+    """The question that a label answers.
+
+    Raises:
+        BadIdError: An id is damaged.
+    """
+    partner = row["partner"]
+    return Site(
+        Kind(row["kind"]),
+        segment_id(row["segment"]),
+        None if partner is None else segment_id(partner),
+        PointNm.of(row["point_nm"]),
+    )

@@ -1,0 +1,419 @@
+"""`cb2-v1`: what ConnectomeBench2's public loader needs, from kept views and from none."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from contracts import cb2_v1
+from proofread import AT, Proofreader
+
+from cb2_assist.app import Assistant, DatasetChoice, build_assistant
+from cb2_assist.core.channels import EmView
+from cb2_assist.core.errors import AssistError, UsageError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Kind, Verdict
+from cb2_assist.datasets.registry import open_dataset
+from cb2_assist.labels.store import NewEvent, open_store
+from cb2_assist.labels.views_store import ViewsStore
+from cb2_assist.learning import cb2_files
+from cb2_assist.learning.cb2_rows import are_both_pieces_known, em_png, geometry_npz
+from cb2_assist.learning.export import ExportReport, export_labels, label_rows
+from cb2_assist.learning.export_views import SiteRenderer
+from cb2_assist.views.encode import as_one_segment, encode_cb2
+from cb2_assist.views.hitmap import EMPTY, HitMap
+from cb2_assist.views.stack import ViewStack, from_bytes, to_bytes
+
+
+@pytest.fixture(scope="module")
+def assistant(neurites_file, tiny_model_folder) -> Iterator[Assistant]:
+    made = build_assistant(
+        DatasetChoice(file=neurites_file), model=tiny_model_folder, device="cpu", threads=1
+    )
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with open_store(f"sqlite:///{tmp_path}/labels.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture
+def ada(assistant, store) -> Proofreader:
+    return Proofreader(assistant, store)
+
+
+@pytest.fixture
+def renderer(neurites_file, tiny_model_folder) -> Iterator[SiteRenderer]:
+    made = SiteRenderer(lambda: open_dataset(None, neurites_file), tiny_model_folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def exported(assistant, tmp_path_factory) -> tuple[Path, ExportReport, dict[str, ViewStack]]:
+    """All four answers: ada accepts both questions, bob rejects both."""
+    folder = tmp_path_factory.mktemp("exported")
+    stacks = {}
+    with open_store(f"sqlite:///{folder}/labels.sqlite") as store:
+        for user, verdict in (("ada", Verdict.ACCEPT), ("bob", Verdict.REJECT)):
+            person = Proofreader(assistant, store, user)
+            for kind in Kind:
+                asked = person.first(kind)
+                event = person.decide(asked, verdict)
+                stacks[str(event.id)] = from_bytes(assistant.views_of(asked.id)[1])
+                if verdict is Verdict.REJECT:
+                    person.log.give_reason(asked.id, "artefact", idempotency_key=f"r-{kind}")
+        report = export_labels(store, out=folder / "out", format="cb2-v1")
+    return folder / "out", report, stacks
+
+
+@pytest.fixture
+def by_type(exported) -> dict[str, dict]:
+    found = [r for split in ("train", "val") for r in cb2_v1.rows(exported[0], split)]
+    assert len(found) == 4
+    return {r["sample_type"]: r for r in found}
+
+
+def test_each_answer_becomes_the_sample_type_and_label_that_it_means(by_type) -> None:
+    def of(row: dict) -> tuple:
+        both = (row["false_split_correction_label"], row["false_merge_identification_label"])
+        return (row["same_neuron"], *both, row["task_routing"])
+
+    correction, identification = ["false_split_correction"], ["false_merge_identification"]
+    assert {name: of(row) for name, row in by_type.items()} == {
+        "merge_edit": (True, True, False, correction),
+        "adjacent_control": (False, False, True, correction),
+        "split_edit": (False, False, True, [*identification, "split_mask_generation"]),
+        "junction_control": (True, True, False, identification),
+    }
+    labels = {name: {i["label"] for i in cb2_v1.items(row)} for name, row in by_type.items()}
+    assert labels == {
+        "merge_edit": {1},
+        "adjacent_control": {0},
+        "split_edit": {1},
+        "junction_control": {0},
+    }
+
+
+def test_every_row_gives_three_geometry_and_three_em_views(by_type) -> None:
+    for row in by_type.values():
+        made = cb2_v1.items(row)
+        assert [i["x"].shape[0] for i in made] == [7] * 3 + [3] * 3
+        assert all(np.isfinite(i["x"]).all() and i["x"].any() for i in made)
+        assert row["em_best"] is None
+        filled = {name for name in (*cb2_v1.EM, "geometry", "geometry_single") if row[name]}
+        assert row["present_slots"] == sorted(filled)
+        assert row["has_em"]
+
+
+def test_geometry_is_the_published_encoding_of_what_was_seen(by_type, exported) -> None:
+    for name, row in by_type.items():
+        hits = exported[2][json.loads(row["metadata"])["operation_id"]].hits
+        single = encode_cb2(as_one_segment(hits))
+        if name in ("merge_edit", "adjacent_control"):
+            assert row["geometry_single"] is None
+            np.testing.assert_array_equal(cb2_v1.npz(row["geometry"]), encode_cb2(hits))
+            continue
+        found = cb2_v1.npz(row["geometry_single"])
+        np.testing.assert_array_equal(found, single)
+        np.testing.assert_array_equal(found[:, cb2_v1.MASK_A], found[:, 0])
+        assert not found[:, cb2_v1.MASK_B].any()
+        assert (row["geometry"] is not None) == (name == "split_edit")
+    masks = [i["target"] for i in cb2_v1.items(by_type["split_edit"]) if i["has_mask"]]
+    assert len(masks) == 3
+    assert any(set(np.unique(m)) == {0, 1, 2} for m in masks)
+
+
+def test_em_is_what_was_seen_and_does_not_tell_where_a_cut_is(by_type, exported) -> None:
+    for name, row in by_type.items():
+        seen = exported[2][json.loads(row["metadata"])["operation_id"]].em / np.float32(255)
+        for view, column in zip(EmView, cb2_v1.EM, strict=False):
+            red, green, blue = cb2_v1.png(row[column])
+            np.testing.assert_array_equal(red, seen[view, 0])
+            if name in ("merge_edit", "adjacent_control"):
+                np.testing.assert_array_equal([green, blue], seen[view, 1:])
+            else:
+                np.testing.assert_array_equal(green, seen[view, 1:].max(0))
+                assert not blue.any()
+
+
+def test_files_are_laid_out_as_the_release_is(exported) -> None:
+    out, report, _ = exported
+    for split in ("train", "val"):
+        (shard,) = cb2_v1.shards(out, split)
+        assert shard.name == f"{split}-00000.parquet"
+        meta = pq.ParquetFile(shard).metadata
+        column = meta.row_group(0).column(0)
+        assert column.compression == "SNAPPY"
+        assert column.has_offset_index
+        assert column.has_column_index
+        about = json.loads(pq.read_schema(shard).metadata[b"huggingface"])
+        assert about == {"info": {"features": {name: {"_type": "Image"} for name in cb2_v1.EM}}}
+        light = pq.read_table(out / "metadata" / f"{split}.parquet").to_pylist()
+        rows = cb2_v1.rows(out, split)
+        assert [r["combined_sample_hash"] for r in light] == [
+            r["combined_sample_hash"] for r in rows
+        ]
+        assert {r["shard"] for r in light} == {f"{split}/{shard.name}"}
+        assert {r["split"] for r in rows} == {split}
+    with (out / "shards.csv").open(newline="") as f:
+        listed = list(csv.DictReader(f))
+    for line in listed:
+        data = (out / line["path"]).read_bytes()
+        assert int(line["size_bytes"]) == len(data)
+        assert line["sha256"] == hashlib.sha256(data).hexdigest()
+    assert sum(int(line["n_samples"]) for line in listed) == report.rows == 4
+    assert [p.name for p in report.files if not p.exists()] == []
+    assert not list(out.glob(".*"))
+
+
+def test_hashes_follow_the_rule_and_are_unique(by_type) -> None:
+    for row in by_type.values():
+        text = f"{row['source_archive']}|{row['source_archive_sample_hash']}"
+        assert row["combined_sample_hash"] == hashlib.md5(text.encode()).hexdigest()
+        assert len(row["source_archive_sample_hash"]) == 12
+        assert row["source_archive"] == "cb2-assist_neurites"
+    assert len({r["source_archive_sample_hash"] for r in by_type.values()}) == 4
+
+
+def test_metadata_carry_provenance_licence_and_what_differs(by_type, assistant) -> None:
+    row = by_type["adjacent_control"]
+    meta = json.loads(row["metadata"])
+    assert list(meta) == sorted(meta)
+    asked = assistant.suggest(AT).suggestions
+    join = next(s for s in asked if s.site.kind is Kind.JOIN)
+    assert meta["segment1_id"] == meta["base_root"] == str(join.site.segment)
+    assert meta["segment2_id"] == meta["adjacent_root"] == str(join.site.partner)
+    assert meta["interface_point_nm"] == join.site.point.to_json()
+    assert meta["licence"] == "CC0 1.0"
+    assert meta["view_extent_nm"] == 320.0
+    assert meta["cb2assist_profile"] == "clean"
+    assert any("640 nm" in text for text in meta["cb2assist_differences"])
+    assert any("z-score" in text for text in meta["cb2assist_differences"])
+    ours = meta["cb2assist"]
+    assert (ours["reject_reason"], ours["verdict"]) == ("artefact", "reject")
+    assert ours["model"]["name"] == "tiny"
+    assert ours["suggestion_id"] == join.id
+    assert "bob" not in row["metadata"]
+    assert by_type["merge_edit"]["species"] == "fly"
+
+
+def test_one_label_is_in_both_splits(ada, store, tmp_path: Path) -> None:
+    ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+    report = export_labels(store, out=tmp_path / "out", format="cb2-v1")
+    assert report.rows == 1
+    assert report.notes == ("train 1, val 1: one label: it is in train and in val",)
+    train, val = (cb2_v1.rows(tmp_path / "out", split) for split in ("train", "val"))
+    assert train[0]["combined_sample_hash"] == val[0]["combined_sample_hash"]
+    assert len(cb2_v1.items(val[0])) == 6
+
+
+def test_answers_that_are_no_labels_never_become_rows(ada, store, tmp_path: Path) -> None:
+    join, cut = ada.first(Kind.JOIN), ada.first(Kind.CUT)
+    ada.decide(join, Verdict.ACCEPT)
+    ada.log.undo(idempotency_key="u")
+    ada.decide(join, Verdict.UNSURE)
+    ada.decide(cut, Verdict.ACCEPT)
+    ada.decide(cut, Verdict.REJECT)
+    report = export_labels(store, out=tmp_path / "out", format="cb2-v1")
+    assert report.rows == 1
+    assert report.skipped == {"superseded": 1, "undone": 1, "unsure": 1}
+    (row,) = cb2_v1.rows(tmp_path / "out", "train")
+    assert row["sample_type"] == "junction_control"
+
+
+def test_no_labels_make_empty_shards_that_are_read(store, tmp_path: Path) -> None:
+    assert export_labels(store, out=tmp_path / "out", format="cb2-v1").rows == 0
+    assert cb2_v1.rows(tmp_path / "out", "val") == []
+
+
+class TestRenderedAgain:
+    def test_bytes_are_those_that_would_have_been_kept(self, ada, store, renderer, tmp_path):
+        """Labels without views, exported with the dataset, and the same labels with views."""
+        asked = [ada.first(kind) for kind in Kind]
+        for s in asked:
+            ada.decide(s, Verdict.ACCEPT, keep_views=False)
+        report = export_labels(store, out=tmp_path / "again", format="cb2-v1", renderer=renderer)
+        assert (report.rows, report.skipped) == (2, {})
+        with open_store(f"sqlite:///{tmp_path}/kept.sqlite") as other:
+            person = Proofreader(ada.assistant, other)
+            for s in asked:
+                person.decide(s, Verdict.ACCEPT)
+            export_labels(other, out=tmp_path / "kept", format="cb2-v1")
+        blobs = [
+            {
+                (r["sample_type"], name): r[name]
+                for split in ("train", "val")
+                for r in cb2_v1.rows(tmp_path / folder, split)
+                for name in ("geometry", "geometry_single", *cb2_v1.EM)
+            }
+            for folder in ("again", "kept")
+        ]
+        assert blobs[0] == blobs[1]
+
+    def test_the_container_is_the_same_byte_for_byte(self, ada, store, renderer) -> None:
+        for kind in Kind:
+            ada.decide(ada.first(kind), Verdict.REJECT, keep_views=False)
+        rows = list(label_rows(store))
+        assert len(rows) == 2
+        for row in rows:
+            kept = ada.assistant.views_of(row["suggestion_id"])[1]
+            assert to_bytes(renderer.stack(row)) == kept
+
+    def test_views_that_were_lost_must_come_out_as_recorded(self, ada, store, renderer, tmp_path):
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+        ada.decide(ada.first(Kind.CUT), Verdict.ACCEPT, keep_views=False, views_sha256="ab" * 32)
+        shutil.rmtree(store.views_folder)
+        report = export_labels(store, out=tmp_path / "out", format="cb2-v1", renderer=renderer)
+        assert report.rows == 1
+        assert report.skipped == {"views lost, and rendered ones differ from what was seen": 1}
+
+    def test_members_of_none_are_rendered_too(self, ada, store, renderer, tmp_path) -> None:
+        ada.none_of([ada.first(Kind.JOIN)])
+        assert export_labels(store, out=tmp_path / "a", format="cb2-v1").skipped == {
+            "no views kept": 1
+        }
+        report = export_labels(store, out=tmp_path / "b", format="cb2-v1", renderer=renderer)
+        assert report.rows == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "why"),
+        [
+            ({"model_sha256": "00" * 32}, "no views kept, and made with another model"),
+            ({"version": "older"}, "no views kept, and of another version of the dataset"),
+            ({"dataset": "other"}, "no views kept, and of another dataset"),
+        ],
+    )
+    def test_what_cannot_be_the_same_is_left_out_and_counted(
+        self, ada, store, renderer, tmp_path, changes, why
+    ) -> None:
+        made = ada.decision(ada.first(Kind.JOIN), Verdict.ACCEPT, None, **changes)
+        store.append(NewEvent.of(made))
+        report = export_labels(store, out=tmp_path / "out", format="cb2-v1", renderer=renderer)
+        assert report.rows == 0
+        ((reason, n),) = report.skipped.items()
+        assert reason.startswith(why)
+        assert n == 1
+
+    def test_a_site_that_is_not_there_is_counted(self, ada, store, renderer, tmp_path) -> None:
+        s = ada.first(Kind.JOIN)
+        far = replace(s, site=replace(s.site, point=PointNm(9e6, 0, 0)))
+        ada.log.decide(replace(ada.decision(s, Verdict.ACCEPT, None), suggestion=far))
+        report = export_labels(store, out=tmp_path / "out", format="cb2-v1", renderer=renderer)
+        assert report.skipped == {"no views kept, and the site cannot be rendered": 1}
+
+    def test_a_dataset_that_cannot_be_opened_is_counted_and_told(
+        self, ada, store, tiny_model_folder, tmp_path
+    ) -> None:
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT, keep_views=False)
+        broken = SiteRenderer(lambda: open_dataset("nowhere", None), tiny_model_folder)
+        report = export_labels(store, out=tmp_path / "out", format="cb2-v1", renderer=broken)
+        assert report.skipped == {"no views kept, and the dataset cannot be opened": 1}
+        assert isinstance(broken.failure, AssistError)
+
+    def test_a_dataset_is_not_opened_when_all_views_are_kept(
+        self, ada, store, tiny_model_folder, tmp_path
+    ) -> None:
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+        closed = SiteRenderer(lambda: pytest.fail("opened"), tiny_model_folder)
+        assert (
+            export_labels(store, out=tmp_path / "out", format="cb2-v1", renderer=closed).rows == 1
+        )
+
+
+def test_damaged_views_are_left_out_and_counted(ada, store, tmp_path: Path) -> None:
+    ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+    ada.decide(ada.first(Kind.CUT), Verdict.ACCEPT)
+    kept = ViewsStore(store.views_folder)
+    sha256 = ada.assistant.views_of(ada.first(Kind.CUT).id)[0]
+    path = kept.folder / sha256[:2] / f"{sha256}.cb2v"
+    path.write_bytes(path.read_bytes()[:-50])
+    report = export_labels(store, out=tmp_path / "out", format="cb2-v1")
+    assert (report.rows, report.skipped) == (1, {"kept views are damaged": 1})
+
+
+def test_a_cut_whose_pieces_cannot_be_told_apart_trains_no_mask() -> None:
+    depth = np.full((3, 2, 224, 224), EMPTY, np.int16)
+    depth[:, 0, 50:90, 50:90] = 5
+    normal = np.zeros((3, 2, 3, 224, 224), np.int8)
+    assert not are_both_pieces_known(encode_cb2(HitMap(depth, normal)))
+    depth[:, 1, 60:80, 60:80] = 9
+    assert not are_both_pieces_known(encode_cb2(HitMap(depth, normal))), "B has no pixel alone"
+    depth[1, 1, 100:110, 100:110] = 9
+    assert are_both_pieces_known(encode_cb2(HitMap(depth, normal)))
+
+
+def test_blobs_do_not_depend_on_when_they_are_made(exported) -> None:
+    stack = next(iter(exported[2].values()))
+    geometry = encode_cb2(stack.hits)
+    assert geometry_npz(geometry) == geometry_npz(geometry.copy())
+    assert em_png(stack, EmView.XY, Kind.CUT) == em_png(stack, EmView.XY, Kind.CUT)
+
+
+class TestFolder:
+    def test_shards_of_a_size_with_equal_rows(self, exported, tmp_path, monkeypatch) -> None:
+        rows = [cb2_v1.rows(exported[0], split)[0] for split in ("train", "val")]
+        monkeypatch.setattr(cb2_files, "SHARD_BYTES", 500_000)
+        made = []
+        for n in range(45):
+            name = hashlib.md5(str(n).encode()).hexdigest()
+            made.append(
+                (
+                    {**rows[n % 2], "combined_sample_hash": name},
+                    cb2_files.Sample(name, (f"d/{n}",)),
+                )
+            )
+        files, split = cb2_files.write_cb2_files(made, tmp_path, {})
+        assert len(split.train) + len(split.val) == 45
+        assert len([f for f in files if f.parent.name == "train"]) > 1
+        sizes = [pq.read_metadata(f).num_rows for f in cb2_v1.shards(tmp_path, "train")]
+        assert max(sizes) - min(sizes[:-1] or sizes) == 0
+        found = [
+            r["combined_sample_hash"]
+            for name in ("train", "val")
+            for r in cb2_v1.rows(tmp_path, name)
+        ]
+        assert sorted(found) == sorted(r["combined_sample_hash"] for r, _ in made)
+
+    def test_an_export_takes_the_place_of_an_earlier_one(self, ada, store, tmp_path) -> None:
+        out = tmp_path / "out"
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+        export_labels(store, out=out, format="cb2-v1")
+        ada.decide(ada.first(Kind.CUT), Verdict.ACCEPT)
+        export_labels(store, out=out, format="cb2-v1")
+        assert [len(cb2_v1.rows(out, s)) for s in ("train", "val")] == [1, 1]
+        assert json.loads((out / "cb2-assist.json").read_text())["labels"] == 2
+
+    def test_what_another_program_made_is_never_replaced(self, ada, store, tmp_path) -> None:
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+        foreign = tmp_path / "out" / "train" / "train-00007.parquet"
+        foreign.parent.mkdir(parents=True)
+        foreign.write_bytes(b"a download")
+        with pytest.raises(UsageError, match=r"train-00007\.parquet.*will not replace"):
+            export_labels(store, out=tmp_path / "out", format="cb2-v1")
+        assert foreign.read_bytes() == b"a download"
+
+    def test_a_failed_export_leaves_the_earlier_one(self, ada, store, tmp_path, monkeypatch):
+        out = tmp_path / "out"
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+        export_labels(store, out=out, format="cb2-v1")
+        before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+        def full(_fd: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(cb2_files.os, "fsync", full)
+        with pytest.raises(AssistError, match="No space left"):
+            export_labels(store, out=out, format="cb2-v1")
+        assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
