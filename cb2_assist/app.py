@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cb2_assist.core.errors import AssistError, DatasetError
+from cb2_assist.core.errors import AssistError, DatasetError, ModelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import (
     BaseRate,
@@ -72,6 +72,10 @@ class Assistant:
     ) -> Iterator[Answer]:
         """Judge given sites, in order; see `suggestions.pipeline.Pipeline.score`."""
         return self._pipeline.score(sites, batch=batch, base_rates=base_rates)
+
+    def render(self, site: Site) -> ViewStack:
+        """What the model sees of a site; see `suggestions.pipeline.Pipeline.render`."""
+        return self._pipeline.render(site)
 
     def views_of(self, suggestion_id: str) -> tuple[str, bytes] | None:
         """SHA-256 and bytes of what the model saw; None when no longer in memory."""
@@ -154,6 +158,24 @@ class _PredictorSoon:
             self._loaded.result().close()
 
 
+class _NoNetwork:
+    """In the place of a predictor where only views are made."""
+
+    def predict(self, stacks: Sequence[ViewStack], kinds: Sequence[Kind]) -> list[ModelOutput]:  # noqa: ARG002
+        """Refuse.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("This assistant was built without its network and cannot judge.")
+
+    def wait(self) -> None:
+        """Nothing to wait for."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 def build_assistant(
     dataset: DatasetChoice,
     *,
@@ -161,6 +183,7 @@ def build_assistant(
     device: str = "auto",
     threads: int | None = None,
     soon: bool = False,
+    network: bool = True,
 ) -> Assistant:
     """Open a dataset and a model.
 
@@ -170,6 +193,8 @@ def build_assistant(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: For views and, on a CPU, the network; None is one per core.
         soon: Return while the network is still being loaded; the first question waits for it.
+        network: False for an assistant that only renders views, from the model's card; torch is
+            then not imported.
 
     Raises:
         DatasetError: The dataset cannot be opened.
@@ -189,7 +214,7 @@ def build_assistant(
         folder = model or resource_dir("models") / DEFAULT_MODEL
         loaded = check_card(folder)
         state = platformdirs.user_data_path("cb2-assist", appauthor=False)
-        predictor = _PredictorSoon(folder, device, threads)
+        predictor = _PredictorSoon(folder, device, threads) if network else _NoNetwork()
         if not soon:
             predictor.wait()
         pipeline = Pipeline(

@@ -101,18 +101,28 @@ DEFAULT_KEYS: tuple[KeyBinding, ...] = (
     ),
     KeyBinding("preview", (_letter("t"),), "preview the edit on or off"),
     KeyBinding("help", (Chord("?", "Slash", shift=None),), "show or hide this help"),
-    # the viewer switches layers with digits. These are ours all the time, not only while a reason
-    # can be given: else one and the same key would hide a layer now and be stored on a label a
-    # moment later. A click on a layer's name switches it, and 5 to 9 stay the viewer's.
+    # the viewer switches its layers on and off with digits. These four are ours all the time, not
+    # only while a reason can be given: else one and the same key would hide a layer now and be
+    # stored on a label a moment later. The two layers that one wants to switch get 5 and 6.
     *(
         KeyBinding(
             "reason",
             (Chord(reason.key, f"Digit{reason.key}", shift=None),),
-            f"why not, after reject or unsure: {reason.words}",
+            f"why not: {reason.words}",
             shadows=True,
             argument=reason.name,
         )
         for reason in REASONS
+    ),
+    *(
+        KeyBinding(
+            "layer",
+            (Chord(digit, f"Digit{digit}", shift=None),),
+            f"{words} on or off",
+            shadows=True,
+            argument=name,
+        )
+        for digit, name, words in (("5", "em", "EM"), ("6", "segments", "segments"))
     ),
     KeyBinding(
         "harmless", (_letter("x"),), "nothing: it cannot clear the segments here", shadows=True

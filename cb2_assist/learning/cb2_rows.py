@@ -38,6 +38,9 @@ Row = dict[str, Any]
 EM_COLUMNS = ("em_xy", "em_xz", "em_yz", "em_best")
 """``em_best``, the oblique plane, is null: the label leaks into the choice of the release's."""
 
+CB2_SPECIES = ("mouse", "fly", "human", "zebrafish")
+"""Species of the release; its loader takes any other name as well."""
+
 BLOB_COLUMNS = ("geometry", "geometry_single", *EM_COLUMNS)
 
 _EM_VIEWS = dict(zip(EmView, EM_COLUMNS, strict=False))

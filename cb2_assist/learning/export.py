@@ -248,11 +248,12 @@ def write_cb2_v1(job: Job) -> Written:
     """Parquet shards that ConnectomeBench2's public loader reads; see `cb2_files`, `cb2_rows`."""
     # pyarrow takes a while to import and no other format needs it
     from cb2_assist.learning.cb2_files import write_cb2_files
-    from cb2_assist.learning.cb2_rows import cb2_row
+    from cb2_assist.learning.cb2_rows import CB2_SPECIES, cb2_row
     from cb2_assist.learning.cb2_split import Sample
 
     licences: Counter[str] = Counter()
     profiles: Counter[str] = Counter()
+    species: Counter[str] = Counter()
     taken: set[str] = set()
 
     def rows() -> Iterator[tuple[Row, Sample]]:
@@ -266,15 +267,26 @@ def write_cb2_v1(job: Job) -> Written:
             taken.add(made["source_archive_sample_hash"])
             licences[f"{row['dataset']}: {row['licence']}"] += 1
             profiles[stack.profile] += 1
+            species[row["species"]] += 1
             shown = (row["segment"], row["partner"])
             names = tuple(f"{row['dataset']}/{name}" for name in shown if name is not None)
             yield made, Sample(made["combined_sample_hash"], names)
 
-    about = {"licences": licences, "view_profiles": profiles, "left_out": job.skipped}
+    about = {
+        "licences": licences,
+        "species": species,
+        "view_profiles": profiles,
+        "left_out": job.skipped,
+    }
     files, split = write_cb2_files(rows(), job.out, about)
-    return Written(
-        len(taken), files, (f"train {len(split.train)}, val {len(split.val)}: {split.rule}",)
-    )
+    notes = [f"train {len(split.train)}, val {len(split.val)}: {split.rule}"]
+    notes += [
+        f"rows of species {name!r} ({n}): ConnectomeBench2's own training configuration "
+        "(full_4sp.yaml) leaves them out unless its include_species names it"
+        for name, n in species.items()
+        if name not in CB2_SPECIES
+    ]
+    return Written(len(taken), files, tuple(notes))
 
 
 _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠'")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cb2_assist.core.errors import AssistError, LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Kind, Site, segment_id
-from cb2_assist.datasets.source import Source
+from cb2_assist.datasets.source import DatasetInfo
 from cb2_assist.labels.views_store import ViewsStore
-from cb2_assist.model.card import check_card
-from cb2_assist.views.lone import lone_window, render_with_features
 from cb2_assist.views.stack import ViewStack, content_sha256, from_bytes
 
 Row = dict[str, Any]
@@ -22,25 +19,39 @@ class NoViewsError(Exception):
     """A label cannot be exported with views. Counted under its text; never reaches a person."""
 
 
+class SiteViews(Protocol):
+    """An open dataset with a model's way of looking at it."""
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Name and version."""
+
+    def render(self, site: Site) -> ViewStack:
+        """What the model sees of a site.
+
+        Raises:
+            AssistError: The site is not there or cannot be read.
+        """
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class SiteRenderer:
     """Renders labels' views again from the dataset version that they were made on.
 
     The dataset is opened when the first label needs it.
     """
 
-    def __init__(self, open_source: Callable[[], Source], model: Path) -> None:
-        """Read the model's card.
+    def __init__(self, open_views: Callable[[], SiteViews], model_sha256: str) -> None:
+        """Nothing is opened yet.
 
         Args:
-            open_source: Opens the dataset.
-            model: Folder of the model that the labels name: its card says how views are made.
-
-        Raises:
-            ModelError: The card cannot be used.
+            open_views: Opens the dataset with that model.
+            model_sha256: Of the model whose card says how views are made.
         """
-        self._open = open_source
-        self._card = check_card(model)
-        self._source: Source | None = None
+        self._open, self._model_sha256 = open_views, model_sha256
+        self._views: SiteViews | None = None
         self.failure: AssistError | None = None
         """Why the dataset could not be opened."""
 
@@ -50,21 +61,15 @@ class SiteRenderer:
         Raises:
             NoViewsError: Another model, dataset or version, or the site cannot be rendered.
         """
-        if row["model"]["sha256"] != self._card.sha256:
+        if row["model"]["sha256"] != self._model_sha256:
             raise NoViewsError("no views kept, and made with another model than --model")
-        source = self._opened()
-        if source.info.name != row["dataset"]:
+        views = self._opened()
+        if views.info.name != row["dataset"]:
             raise NoViewsError("no views kept, and of another dataset")
-        if source.info.version != row["version"]:
+        if views.info.version != row["version"]:
             raise NoViewsError("no views kept, and of another version of the dataset")
-        views = self._card.views
         try:
-            stack = render_with_features(
-                lone_window(source, site_of(row), views.extent_nm),
-                extent_nm=views.extent_nm,
-                profile=views.profile,
-                statistics=source.em_statistics,
-            )
+            stack = views.render(site_of(row))
         except AssistError as e:
             raise NoViewsError("no views kept, and the site cannot be rendered") from e
         if row["views_sha256"] not in (None, content_sha256(stack)):
@@ -73,19 +78,18 @@ class SiteRenderer:
 
     def close(self) -> None:
         """Let go of the dataset."""
-        if self._source is not None:
-            self._source.close()
+        if self._views is not None:
+            self._views.close()
 
-    def _opened(self) -> Source:
-        if self._source is None:
-            if self.failure is None:
-                try:
-                    self._source = self._open()
-                except AssistError as e:
-                    self.failure = e
-            if self._source is None:
-                raise NoViewsError("no views kept, and the dataset cannot be opened")
-        return self._source
+    def _opened(self) -> SiteViews:
+        if self._views is None and self.failure is None:
+            try:
+                self._views = self._open()
+            except AssistError as e:
+                self.failure = e
+        if self._views is None:
+            raise NoViewsError("no views kept, and the dataset cannot be opened")
+        return self._views
 
 
 class ExportViews:

@@ -42,9 +42,9 @@ from cb2_assist.settings import (
     SNAP_NM,
 )
 from cb2_assist.suggestions.calibration import Calibrator
-from cb2_assist.views.lone import lone_window, render_with_features
-from cb2_assist.views.site import SiteWindow, build_window
-from cb2_assist.views.stack import ViewStack
+from cb2_assist.views.features import site_features
+from cb2_assist.views.site import SiteWindow, build_window, window_box
+from cb2_assist.views.stack import ViewStack, render
 
 
 class Predictor(Protocol):
@@ -185,6 +185,14 @@ class Pipeline:
         stacks = list(self._pool.map(self._lone_stack, sites))
         return self._predictor.predict(stacks, [s.kind for s in sites])
 
+    def render(self, site: Site) -> ViewStack:
+        """What the model sees of one site: the same bytes as within a list of suggestions.
+
+        Raises:
+            AssistError: As for `score`.
+        """
+        return self._lone_stack(site)
+
     def stack_of(self, suggestion_id: str) -> ViewStack | None:
         """What the model saw of a recent suggestion."""
         with self._lock:
@@ -248,11 +256,13 @@ class Pipeline:
         return PointNm.of(centres[int(far.argmin())])
 
     def _render(self, window: SiteWindow) -> ViewStack:
-        return render_with_features(
+        statistics = self.source.em_statistics
+        return render(
             window,
             extent_nm=self.facts.extent_nm,
             profile=self.facts.profile,
-            statistics=self.source.em_statistics,
+            statistics=statistics,
+            features=site_features(window, statistics),
         )
 
     def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
@@ -264,7 +274,13 @@ class Pipeline:
         return self._render(window)
 
     def _lone_window(self, site: Site) -> SiteWindow:
-        return lone_window(self.source, site, self.facts.extent_nm)
+        bounds, res = self.source.bounds, self.source.resolution
+        box = window_box(site.point, self.facts.extent_nm, res, bounds)
+        if not bounds.contains(site.point.to_voxel(res)):
+            raise OutOfBoundsError(
+                f"The point {_text(site.point)} lies outside {self.source.info.name}."
+            )
+        return build_window(self.source.cutout(box), site, self.facts.extent_nm, bounds)
 
     def _lone_stack(self, site: Site) -> ViewStack:
         return self._render(self._lone_window(site))

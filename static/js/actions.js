@@ -71,6 +71,11 @@ export const ACTIONS = {
     page.send({ type: "reason", ...about, reason, idempotency_key: freshKey() });
     page.say(`Reason: ${wordsOf(reason)} …`);
   },
+  layer(page, _key, name = "") {
+    const shown = page.viewer.switchLayer(name);
+    if (shown === null) return page.say("The viewer is not ready yet.", "warn");
+    page.say(`Layer ${name} ${shown ? "on" : "off"}.`);
+  },
   undo: turn("undo"),
   redo: turn("redo"),
   preview(page) {

@@ -130,6 +130,18 @@ export class Viewer extends EventTarget {
   }
 
   /**
+   * Switch a layer on or off.
+   * @param {string} name
+   * @returns {boolean|null} whether it is on now; null when there is no such layer yet
+   */
+  switchLayer(name) {
+    const layer = this.client?.layerManager.getLayerByName(name);
+    if (!layer) return null;
+    layer.setVisible(!layer.visible);
+    return layer.visible;
+  }
+
+  /**
    * @param {string} name
    * @param {Marker[]} markers
    */

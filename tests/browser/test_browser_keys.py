@@ -127,6 +127,23 @@ def test_text_stays_in_its_field_while_the_mouse_crosses_the_viewer(listed: Tab)
     assert listed.viewer_state()["segments"] == before
 
 
+def test_layers_are_switched_with_five_and_six(listed: Tab) -> None:
+    """The viewer's own keys for it, 1 and 2, give reasons here."""
+    shown = """() => Object.fromEntries(cb2.page.viewer.client.layerManager.managedLayers
+      .map((l) => [l.name, l.visible]))"""
+    before = listed.page.evaluate(shown)
+    assert all(before.values())
+    for key, name in (("5", "em"), ("6", "segments")):
+        listed.press(key)
+        assert listed.status == f"Layer {name} off."
+        assert listed.page.evaluate(shown) == {**before, name: False}
+        listed.press(key)
+        assert listed.status == f"Layer {name} on."
+    for key in "1234":
+        listed.press(key)
+    assert listed.page.evaluate(shown) == before
+
+
 def test_help_lists_every_key(listed: Tab) -> None:
     panel = listed.page.get_by_role("region", name="Keys")
     assert not panel.is_visible()

@@ -28,6 +28,7 @@ AGREED = {
     "preview": {"t"},
     "help": {"?"},
     "reason": {"1", "2", "3", "4"},
+    "layer": {"5", "6"},
     "harmless": {"x"},
 }
 
@@ -61,14 +62,14 @@ def test_verdicts_never_repeat() -> None:
     assert repeats == {"next", "previous"}
 
 
-def test_only_x_redo_and_reasons_take_a_key_from_the_viewer() -> None:
+def test_only_x_redo_and_digits_take_a_key_from_the_viewer() -> None:
     taken = {
         b.action
         for b in DEFAULT_KEYS
         for c in b.chords
         if NEUROGLANCER_KEYS & set(c.neuroglancer_names)
     }
-    assert taken == {"harmless", "redo", "reason"}
+    assert taken == {"harmless", "redo", "reason", "layer"}
 
 
 @pytest.mark.parametrize("letter", sorted("abehlnorsvxz"))

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +23,13 @@ from cb2_assist.core.channels import EmView
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Kind, Verdict
-from cb2_assist.datasets.registry import open_dataset
 from cb2_assist.labels.store import NewEvent, open_store
 from cb2_assist.labels.views_store import ViewsStore
 from cb2_assist.learning import cb2_files
 from cb2_assist.learning.cb2_rows import are_both_pieces_known, em_png, geometry_npz
 from cb2_assist.learning.export import ExportReport, export_labels, label_rows
 from cb2_assist.learning.export_views import SiteRenderer
+from cb2_assist.model.card import check_card
 from cb2_assist.views.encode import as_one_segment, encode_cb2
 from cb2_assist.views.hitmap import EMPTY, HitMap
 from cb2_assist.views.stack import ViewStack, from_bytes, to_bytes
@@ -55,7 +57,11 @@ def ada(assistant, store) -> Proofreader:
 
 @pytest.fixture
 def renderer(neurites_file, tiny_model_folder) -> Iterator[SiteRenderer]:
-    made = SiteRenderer(lambda: open_dataset(None, neurites_file), tiny_model_folder)
+    choice = DatasetChoice(file=neurites_file)
+    made = SiteRenderer(
+        lambda: build_assistant(choice, model=tiny_model_folder, network=False),
+        check_card(tiny_model_folder).sha256,
+    )
     yield made
     made.close()
 
@@ -219,6 +225,13 @@ def test_one_label_is_in_both_splits(ada, store, tmp_path: Path) -> None:
     assert len(cb2_v1.items(val[0])) == 6
 
 
+def test_a_species_that_the_release_does_not_know_is_told(ada, store, tmp_path: Path) -> None:
+    ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT, species="other")
+    report = export_labels(store, out=tmp_path / "out", format="cb2-v1")
+    assert cb2_v1.rows(tmp_path / "out", "train")[0]["species"] == "other"
+    assert report.notes[1].startswith("rows of species 'other' (1)")
+
+
 def test_answers_that_are_no_labels_never_become_rows(ada, store, tmp_path: Path) -> None:
     join, cut = ada.first(Kind.JOIN), ada.first(Kind.CUT)
     ada.decide(join, Verdict.ACCEPT)
@@ -317,16 +330,18 @@ class TestRenderedAgain:
         self, ada, store, tiny_model_folder, tmp_path
     ) -> None:
         ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT, keep_views=False)
-        broken = SiteRenderer(lambda: open_dataset("nowhere", None), tiny_model_folder)
+        choice = DatasetChoice("nowhere")
+        broken = SiteRenderer(
+            lambda: build_assistant(choice, model=tiny_model_folder, network=False),
+            check_card(tiny_model_folder).sha256,
+        )
         report = export_labels(store, out=tmp_path / "out", format="cb2-v1", renderer=broken)
         assert report.skipped == {"no views kept, and the dataset cannot be opened": 1}
         assert isinstance(broken.failure, AssistError)
 
-    def test_a_dataset_is_not_opened_when_all_views_are_kept(
-        self, ada, store, tiny_model_folder, tmp_path
-    ) -> None:
+    def test_a_dataset_is_not_opened_when_all_views_are_kept(self, ada, store, tmp_path) -> None:
         ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
-        closed = SiteRenderer(lambda: pytest.fail("opened"), tiny_model_folder)
+        closed = SiteRenderer(lambda: pytest.fail("opened"), ada.found.model_sha256)
         assert (
             export_labels(store, out=tmp_path / "out", format="cb2-v1", renderer=closed).rows == 1
         )
@@ -417,3 +432,14 @@ class TestFolder:
         with pytest.raises(AssistError, match="No space left"):
             export_labels(store, out=out, format="cb2-v1")
         assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_an_assistant_that_only_renders_needs_no_torch(neurites_file, tiny_model_folder) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from cb2_assist.app import DatasetChoice, build_assistant\n"
+        f"choice = DatasetChoice(file=Path({str(neurites_file)!r}))\n"
+        f"a = build_assistant(choice, model=Path({str(tiny_model_folder)!r}), network=False)\n"
+        "assert 'torch' not in sys.modules; a.close()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
