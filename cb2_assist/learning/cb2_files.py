@@ -93,18 +93,17 @@ def write_cb2_files(
     work = out / f".cb2-v1-{secrets.token_hex(4)}.part"
     work.mkdir()
     try:
-        samples = _spool(rows, work / "spool.arrow")
+        samples, sizes = _spool(rows, work / "spool.arrow")
         split = split_samples(samples)
         made = work / "made"
         made.mkdir()
-        with pa.memory_map(str(work / "spool.arrow")) as source:
+        with pa.OSFile(str(work / "spool.arrow")) as source:
             spool = pa.ipc.open_file(source)
             shards = [
                 shard
                 for name, places in zip(SPLITS, (split.train, split.val), strict=True)
-                for shard in _write_split(spool, places, made, name)
+                for shard in _write_split(spool, places, sum(sizes[i] for i in places), made, name)
             ]
-            del spool
         _write_list(shards, made)
         files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
         manifest = {
@@ -125,14 +124,18 @@ def write_cb2_files(
     return [out / path for path in files] + [out / MANIFEST], split
 
 
-def _spool(rows: Iterable[tuple[Row, Sample]], path: Path) -> list[Sample]:
+def _spool(rows: Iterable[tuple[Row, Sample]], path: Path) -> tuple[list[Sample], list[int]]:
+    """Write every row as a record of its own; what the split must know of each, and its bytes."""
     samples: list[Sample] = []
+    sizes: list[int] = []
     plain = SCHEMA.remove_metadata()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plain) as spool:
         for row, sample in rows:
-            spool.write_batch(pa.RecordBatch.from_pylist([row], schema=plain))
+            record = pa.RecordBatch.from_pylist([row], schema=plain)
+            spool.write_batch(record)
             samples.append(sample)
-    return samples
+            sizes.append(record.nbytes)
+    return samples, sizes
 
 
 class _Shard:
@@ -146,12 +149,17 @@ class _Shard:
             self.sha256 = hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def _write_split(spool: Any, places: Sequence[int], made: Path, name: str) -> Iterator[_Shard]:  # noqa: ANN401
+def _write_split(
+    spool: Any,  # noqa: ANN401
+    places: Sequence[int],
+    n_bytes: int,
+    made: Path,
+    name: str,
+) -> Iterator[_Shard]:
     """Shards of about `SHARD_BYTES` with equally many rows; one even where there are no rows."""
     (made / name).mkdir()
     (made / "metadata").mkdir(exist_ok=True)
-    sizes = sum(spool.get_batch(i).nbytes for i in places)
-    n_shards = min(max(1, -(-sizes // SHARD_BYTES)), max(1, len(places)))
+    n_shards = min(max(1, -(-n_bytes // SHARD_BYTES)), max(1, len(places)))
     each = -(-len(places) // n_shards)
     with pq.ParquetWriter(made / "metadata" / f"{name}.parquet", _LIGHT) as light:
         for number in range(n_shards):
