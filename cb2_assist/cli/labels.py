@@ -59,6 +59,9 @@ def export(
 ) -> None:
     """Write the labels in force, one row each; works beside a running server.
 
+    jsonl has one object a line. csv has nested values as JSON text, and an apostrophe before every
+    cell that a spreadsheet could take for a formula: take one off when reading.
+
     cb2-v1 is parquet that ConnectomeBench2's public loader reads. It takes what the model saw from
     beside the label file and needs no dataset. Views that were not kept are made again from the
     dataset version that the label names (--dataset or --dataset-file); labels whose views cannot be

@@ -116,6 +116,7 @@ def test_a_digit_gives_the_reason_of_the_verdict_before_it(
         tab.press(key)
     tab.settle()
     assert tab.snapshot["reasons"] == {rejected: "other_neuron", unsure: "cannot_see"}
+    tab.press("3")
     assert "needs a reject" in tab.status
 
     # back on a rejected row, a digit is about that row and takes the place of its first reason
