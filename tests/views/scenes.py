@@ -48,3 +48,17 @@ def random_blobs(rng, shape):
     for axis in range(3):
         coarse = coarse.repeat(3, axis)
     return coarse[tuple(slice(n) for n in shape)].astype(np.uint8)
+
+
+def fixed_window():
+    """Two crossing neurites in whole-number arithmetic: no library's release can change a voxel."""
+    x, y, z = np.indices((65, 65, 65)) - 32
+    label = np.zeros(x.shape, np.uint8)
+    label[(y - 5) ** 2 + (z + x // 3) ** 2 < 150] = 1
+    label[((y + 12) ** 2 + x**2 + (z // 4) ** 2 < 140) & (label == 0)] = 2
+    em = ((x // 6 * 7 + y // 5 * 13 + z // 7 * 3) % 97 + 80).astype(np.uint8)
+    return window_of(label, em=em, resolution=Resolution(8, 8, 10))
+
+
+FIXED_FEATURES = np.array([0.5, -3, 1e-30, 7], np.float32)
+FIXED_EXTENT_NM = 250.0
