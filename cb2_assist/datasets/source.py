@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cb2_assist.core.errors import BadVolumeError
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
 from cb2_assist.core.records import SegmentId
 
@@ -54,6 +55,54 @@ class Cutout:
         b = box.clip(self.box)
         s = tuple(slice(lo - o, hi - o) for lo, hi, o in zip(b.lo, b.hi, self.box.lo, strict=True))
         return Cutout(b, self.resolution, self.em[s], self.seg[s])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mesh:
+    """Triangles of one segment's surface.
+
+    The arrays are kept in one layout and read-only, so that compiled code needs one version.
+
+    Attributes:
+        vertices: float32, (n, 3), nm in the dataset's frame, finite.
+        faces: uint32, (m, 3), rows of `vertices`, counter-clockwise seen from outside.
+
+    Raises:
+        BadVolumeError: A vertex is not finite, or a face names none.
+    """
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.uint32]
+
+    def __post_init__(self) -> None:
+        vertices, faces = np.asarray(self.vertices), np.asarray(self.faces)
+        if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+            raise BadVolumeError(
+                f"A mesh needs vertices (n, 3) and faces (m, 3), got {vertices.shape} and "
+                f"{faces.shape}."
+            )
+        if faces.size and not 0 <= int(faces.min()) <= int(faces.max()) < len(vertices):
+            raise BadVolumeError(
+                f"A mesh of {len(vertices)} vertices has a face with vertex {int(faces.max())}: it "
+                "is damaged. Make the meshes again."
+            )
+        with np.errstate(over="ignore"):
+            corners = np.ascontiguousarray(vertices, np.float32).view()
+        triangles = np.ascontiguousarray(faces, np.uint32).view()
+        for name, array in (("vertices", corners), ("faces", triangles)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        # a sum is finite only if every part is; it needs no array of flags
+        if not np.isfinite(self.vertices.sum(dtype=np.float64)):
+            raise BadVolumeError(
+                "A mesh has vertices that are not finite numbers: it is damaged. Make the meshes "
+                "again."
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.vertices.nbytes + self.faces.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +161,19 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+@runtime_checkable
+class MeshSource(Protocol):
+    """What a `Source` has besides when it holds meshes of its segments."""
+
+    @property
+    def geometry(self) -> str:
+        """What geometry views are made from: ``labels`` or ``meshes``; the dataset's choice."""
+
+    def mesh(self, segment: SegmentId) -> Mesh | None:
+        """Surface of a segment; None where there is none, or it is too large to be kept.
+
+        Raises:
+            DatasetError: There is one, but it cannot be read.
+        """

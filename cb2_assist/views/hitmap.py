@@ -31,10 +31,17 @@ MAX_DEPTH_NM = 32_000.0
 
 Array = NDArray[Any]
 
+SAMPLE_SHIFT_PX: dict[str, float] = {"cb2": 0.25, "clean": 0.0}
+"""How far to the right of and below its centre a pixel looks, by encoding.
+
+ConnectomeBench2 draws 448 x 448 pixels and keeps every second one from the second on, whose centre
+is a quarter of a kept pixel off.
+"""
+
 _TAPS = 5  # of the normal's neighbourhood, per axis
 
 
-class _Camera(NamedTuple):
+class Camera(NamedTuple):
     """Axes (0 = x, 1 = y, 2 = z) and directions of `channels.GeometryView`."""
 
     depth_axis: int
@@ -44,10 +51,10 @@ class _Camera(NamedTuple):
     up_axis: int
 
 
-_CAMERAS: dict[GeometryView, _Camera] = {
-    GeometryView.FRONT: _Camera(depth_axis=0, depth_sign=1, right_axis=1, right_sign=-1, up_axis=2),
-    GeometryView.SIDE: _Camera(depth_axis=1, depth_sign=1, right_axis=0, right_sign=1, up_axis=2),
-    GeometryView.TOP: _Camera(depth_axis=2, depth_sign=-1, right_axis=0, right_sign=1, up_axis=1),
+CAMERAS: dict[GeometryView, Camera] = {
+    GeometryView.FRONT: Camera(depth_axis=0, depth_sign=1, right_axis=1, right_sign=-1, up_axis=2),
+    GeometryView.SIDE: Camera(depth_axis=1, depth_sign=1, right_axis=0, right_sign=1, up_axis=2),
+    GeometryView.TOP: Camera(depth_axis=2, depth_sign=-1, right_axis=0, right_sign=1, up_axis=1),
 }
 
 
@@ -91,20 +98,37 @@ def crop(array: NDArray[np.uint8], array_box: BoxVx, box: BoxVx) -> tuple[NDArra
     return array[part], inside
 
 
-def render_hits(window: SiteWindow, extent_nm: float, size_px: int = VIEW_SIZE_PX) -> HitMap:
+def line_offsets(extent_nm: float, size_px: int, profile: str) -> NDArray[np.float64]:
+    """Distance of each line of sight from the view's middle, rightwards and downwards, nm.
+
+    Lines are ``2 * extent_nm / size_px`` apart and go through the pixels' centres, or where
+    `SAMPLE_SHIFT_PX` says.
+    """
+    at = np.arange(size_px) + 0.5 + SAMPLE_SHIFT_PX[profile]
+    return np.asarray(at * (2 * extent_nm / size_px) - extent_nm, np.float64)
+
+
+def render_hits(
+    window: SiteWindow, extent_nm: float, size_px: int = VIEW_SIZE_PX, profile: str = "clean"
+) -> HitMap:
     """Look at both segments of a window from the three cameras.
 
-    A pixel's line of sight goes through its centre, `2 * extent_nm / size_px` nm apart, and hits a
-    voxel when it crosses the voxel's cube, so voxel centres need no offset of half a voxel.
-    Labels outside the window, and outside `view_box`, are empty.
+    A line of sight (`line_offsets`) hits a voxel when it crosses the voxel's cube, so voxel centres
+    need no offset of half a voxel. Labels outside the window, and outside `view_box`, are empty.
+
+    Args:
+        window: Segments round the anchor.
+        extent_nm: Half width of every view.
+        size_px: Rows and columns.
+        profile: The encoding that the hits are for.
 
     Raises:
         BadRequestError: The extent is out of range.
     """
     anchor, res = window.site.point, window.resolution
     labels, box = crop(window.label, window.box, view_box(anchor, extent_nm, res))
-    depth = np.full((len(_CAMERAS), 2, size_px, size_px), EMPTY, np.int16)
-    normal = np.zeros((len(_CAMERAS), 2, 3, size_px, size_px), np.int8)
+    depth = np.full((len(CAMERAS), 2, size_px, size_px), EMPTY, np.int16)
+    normal = np.zeros((len(CAMERAS), 2, 3, size_px, size_px), np.int8)
     if box.is_empty:
         return HitMap(depth, normal)
     # x fastest, whatever the order of the input; a rim of empty voxels spares bounds checks
@@ -113,8 +137,8 @@ def render_hits(window: SiteWindow, extent_nm: float, size_px: int = VIEW_SIZE_P
     padded = np.zeros(tuple(n + 2 * rim for n in reversed(box.shape)), np.uint8)
     padded[rim:-rim, rim:-rim, rim:-rim] = labels.transpose(2, 1, 0)
     first = _first_hits(padded, rim)
-    offsets = (np.arange(size_px) + 0.5) * (2 * extent_nm / size_px) - extent_nm
-    for view, camera in _CAMERAS.items():
+    offsets = line_offsets(extent_nm, size_px, profile)
+    for view, camera in CAMERAS.items():
         rows = _voxels(camera.up_axis, -1, offsets, anchor, res, box)
         columns = _voxels(camera.right_axis, camera.right_sign, offsets, anchor, res, box)
         near = _near_faces(camera, anchor, res, box)
@@ -144,7 +168,7 @@ def _voxels(
     return index
 
 
-def _near_faces(camera: _Camera, anchor: PointNm, res: Resolution, box: BoxVx) -> NDArray[np.int16]:
+def _near_faces(camera: Camera, anchor: PointNm, res: Resolution, box: BoxVx) -> NDArray[np.int16]:
     """Depth of the near face of every voxel layer along the camera's axis, nm."""
     axis = camera.depth_axis
     layers = np.arange(box.shape[axis]) + tuple(box.lo)[axis] + (camera.depth_sign < 0)
