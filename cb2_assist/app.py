@@ -111,6 +111,10 @@ class Assistant:
             out.append([[float(v) for v in p] for p in points])
         return out
 
+    def warm_up_views(self) -> None:
+        """Compile what rendering needs for this dataset and model."""
+        self._pipeline.warm_up_views()
+
     def close(self) -> None:
         """Let go of threads and files."""
         self._close()
@@ -226,6 +230,7 @@ def build_assistant(
                 loaded.views.profile,
                 loaded.views.extent_nm,
                 loaded.ood.percentile,
+                loaded.views.em_oblique,
             ),
             calibrator_from_card(loaded.card),
             read_base_rates(state_file(state, source.info.name), loaded.card),
@@ -252,11 +257,10 @@ def warm_up(assistant: Assistant, at: PointNm | None = None) -> None:
     """
     from cb2_assist.candidates.finder import warm_up as warm_candidates
     from cb2_assist.views.features import warm_up as warm_features
-    from cb2_assist.views.stack import warm_up as warm_views
 
     # the first read imports the volume library, about a second
     assistant.source.segment_at(_centre(assistant.source))
-    warm_views()
+    assistant.warm_up_views()
     warm_candidates()
     warm_features()
     # a question whose answer nobody sees: reads the voxels round the start, runs the network once

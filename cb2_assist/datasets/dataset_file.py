@@ -8,6 +8,9 @@
     species = "fly"                             # mouse | fly | human | zebrafish | other
     licence = "CC BY 3.0"
     citation = "..."
+    geometry = "labels"                         # or "meshes": what the model's geometry views of
+                                                # joins are made from; cuts, and segments without
+                                                # a mesh, use labels
 
 `import-volume` adds `version` (what the labels are tied to), `em_mean` and `em_std` (so that
 opening is fast) and `complete = true` (every chunk was written; a missing one is damage and not
@@ -28,11 +31,12 @@ from cb2_assist.core.errors import DatasetError, UsageError
 from cb2_assist.datasets.source import EmStatistics
 
 FILE_NAME = "dataset.toml"
+GEOMETRY: tuple[str, ...] = ("labels", "meshes")
 SPECIES: tuple[str, ...] = ("mouse", "fly", "human", "zebrafish", "other")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REQUIRED = ("name", "em", "segmentation")
-_TEXT = (*_REQUIRED, "truth", "species", "licence", "citation", "version")
+_TEXT = (*_REQUIRED, "truth", "species", "licence", "citation", "version", "geometry")
 _KNOWN = (*_TEXT, "em_mean", "em_std", "complete")
 _FILE_PREFIX = "precomputed://file://"
 
@@ -48,6 +52,7 @@ class DatasetFile:
         version: Content id that import wrote, or None.
         em_statistics: What import measured, or None.
         complete: Whether a missing chunk is damage rather than background.
+        geometry: What geometry views are made from, one of `GEOMETRY`.
     """
 
     name: str
@@ -60,6 +65,7 @@ class DatasetFile:
     version: str | None = None
     em_statistics: EmStatistics | None = None
     complete: bool = False
+    geometry: str = "labels"
 
 
 def check_name(name: str) -> str:
@@ -85,6 +91,19 @@ def check_species(species: str) -> str:
     if species not in SPECIES:
         raise UsageError(f"There is no species {species!r} here. Known: {', '.join(SPECIES)}.")
     return species
+
+
+def check_geometry(geometry: str) -> str:
+    """Return what geometry views are to be made from when it is one of `GEOMETRY`.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if geometry not in GEOMETRY:
+        raise UsageError(
+            f"Geometry views are made from {' or '.join(GEOMETRY)}, got geometry = {geometry!r}."
+        )
+    return geometry
 
 
 def check_text(what: str, text: str) -> str:
@@ -130,6 +149,7 @@ def read_dataset_file(path: Path) -> DatasetFile:
     try:
         check_name(table["name"])
         check_species(table.get("species", "other"))
+        check_geometry(table.get("geometry", "labels"))
         for key in _TEXT:
             check_text(key, table.get(key, ""))
     except UsageError as e:
@@ -147,6 +167,7 @@ def read_dataset_file(path: Path) -> DatasetFile:
         version=table.get("version") or None,
         em_statistics=_em_statistics(path, table),
         complete=_flag(path, table, "complete"),
+        geometry=table.get("geometry", "labels"),
     )
 
 
@@ -166,6 +187,8 @@ def write_dataset_file(path: Path, dataset: DatasetFile) -> None:
         values["em_mean"] = dataset.em_statistics.mean
         values["em_std"] = dataset.em_statistics.std
     values["complete"] = dataset.complete
+    if dataset.geometry != "labels":
+        values["geometry"] = dataset.geometry
     # JSON's strings, numbers and booleans are valid TOML as long as nothing is escaped to \\u pairs
     lines = [
         f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items() if v is not None

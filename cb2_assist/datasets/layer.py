@@ -59,6 +59,21 @@ class Layer:
         text = json.dumps(self._info, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def cloudpath(self) -> str:
+        """Where the volume is."""
+        return self._cloudpath
+
+    @property
+    def mesh_folder(self) -> str | None:
+        """Folder of the segments' meshes below the volume; None when it has none."""
+        folder = self._info.get("mesh")
+        return folder if isinstance(folder, str) and folder else None
+
+    def mesh_source(self) -> Any:  # noqa: ANN401  cloud-volume has no types
+        """cloud-volume's reader of this volume's meshes."""
+        return self._volume(0).mesh
+
     def read(self, scale: int, box: BoxVx) -> NDArray[Any]:
         """Voxels of a box that lies inside the scale's bounds, x, y, z, Fortran order.
 
@@ -72,7 +87,7 @@ class Layer:
         except Exception as e:
             raise DatasetError(
                 f"Cannot read the {self._key} volume {self._cloudpath} at voxels {tuple(box.lo)} "
-                f"to {tuple(box.hi)}: {_first_line(e)}. Restore its files or import it again."
+                f"to {tuple(box.hi)}: {first_line(e)}. Restore its files or import it again."
             ) from e
         return np.asfortranarray(np.asarray(got)[..., 0])
 
@@ -109,7 +124,7 @@ class Layer:
             raise DatasetError(f"Cannot read {path}: {e.strerror}.") from e
         except ValueError as e:
             raise BadVolumeError(
-                f"{path} is not valid JSON: {_first_line(e)}. Restore it or import again."
+                f"{path} is not valid JSON: {first_line(e)}. Restore it or import again."
             ) from e
         return info
 
@@ -120,7 +135,7 @@ class Layer:
             info: object = CloudVolume(self._cloudpath, progress=False).info
         except Exception as e:
             raise DatasetError(
-                f"Cannot open the {self._key} volume {self._cloudpath}: {_first_line(e)}. Check "
+                f"Cannot open the {self._key} volume {self._cloudpath}: {first_line(e)}. Check "
                 "the address and the connection."
             ) from e
         return info
@@ -142,7 +157,7 @@ class Layer:
         try:
             scales = [_scale(s) for s in info["scales"]]
         except (LookupError, TypeError, ValueError, AttributeError) as e:
-            raise BadVolumeError(f"{where} has a damaged info file: {_first_line(e)}.") from e
+            raise BadVolumeError(f"{where} has a damaged info file: {first_line(e)}.") from e
         if not scales:
             raise BadVolumeError(f"{where} has no scales in its info file.")
         return scales
@@ -225,7 +240,8 @@ def _scale(raw: dict[str, Any]) -> Scale:
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of cloud-volume says, in one line without colours."""
     text = _COLOURS.sub("", str(error)).strip()
     if type(error).__name__ == "EmptyVolumeException":
         return f"the chunk {text} is missing"

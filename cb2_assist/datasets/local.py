@@ -18,7 +18,8 @@ from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.chunk_cache import DEFAULT_BYTES, ChunkCache, ChunkKey
 from cb2_assist.datasets.dataset_file import DatasetFile, local_folder, read_dataset_file
 from cb2_assist.datasets.layer import Fit, Layer, fit_to
-from cb2_assist.datasets.source import Cutout, DatasetInfo, EmStatistics, ViewerLayers
+from cb2_assist.datasets.mesh_layer import MeshLayer
+from cb2_assist.datasets.source import Cutout, DatasetInfo, EmStatistics, Mesh, ViewerLayers
 
 _MAX_CUTOUT_VX = 2**30
 _SAMPLE_CHUNKS = 64
@@ -70,6 +71,13 @@ class LocalSource:
             licence=dataset.licence,
             citation=dataset.citation,
         )
+        self._meshes = MeshLayer(seg) if seg.mesh_folder else None
+        if self._meshes is None and dataset.geometry == "meshes":
+            raise DatasetError(
+                f"The dataset {dataset.name} asks for views from meshes, but its segmentation "
+                f"{dataset.segmentation} has none. Import it again, which makes meshes, or set "
+                'geometry = "labels".'
+            )
         self._lock = threading.Lock()
         self._em_statistics = dataset.em_statistics
         self._cache = ChunkCache(self._load, cache_bytes)
@@ -115,6 +123,23 @@ class LocalSource:
                 roots[name] = folder
                 urls[name] = name
         return ViewerLayers(urls["em"], urls["seg"], self._layers["em"].scales[0].resolution, roots)
+
+    @property
+    def geometry(self) -> str:
+        """What geometry views are made from, as the dataset file says."""
+        return self._dataset.geometry
+
+    def mesh(self, segment: SegmentId, point: PointNm, reach_nm: float) -> Mesh | None:
+        """Surface of a segment, at least within reach of the point along each axis.
+
+        Returns:
+            None when the segment has no mesh, or one too large to be read (`mesh_layer`).
+
+        Raises:
+            DatasetError: There is one, but it cannot be read.
+        """
+        self._check_open()
+        return self._meshes.near(segment, point, reach_nm) if self._meshes else None
 
     @property
     def has_truth(self) -> bool:
@@ -169,10 +194,15 @@ class LocalSource:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._cache.clear()
+        if self._meshes is not None:
+            self._meshes.clear()
 
-    def _gather(self, layer: str, box: BoxVx, dtype: type[Value]) -> NDArray[Value]:
+    def _check_open(self) -> None:
         if self._closed:
             raise DatasetError(f"The dataset {self._dataset.name} was closed. Open it again.")
+
+    def _gather(self, layer: str, box: BoxVx, dtype: type[Value]) -> NDArray[Value]:
+        self._check_open()
         x, y, z = box.shape
         if x * y * z > _MAX_CUTOUT_VX:
             raise DatasetError(

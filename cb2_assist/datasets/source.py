@@ -171,8 +171,11 @@ class MeshSource(Protocol):
     def geometry(self) -> str:
         """What geometry views are made from: ``labels`` or ``meshes``; the dataset's choice."""
 
-    def mesh(self, segment: SegmentId) -> Mesh | None:
-        """Surface of a segment; None where there is none, or it is too large to be kept.
+    def mesh(self, segment: SegmentId, point: PointNm, reach_nm: float) -> Mesh | None:
+        """Surface of a segment: at least what comes within reach of the point along each axis.
+
+        Returns:
+            None when the segment has no mesh, or one too large to be read.
 
         Raises:
             DatasetError: There is one, but it cannot be read.

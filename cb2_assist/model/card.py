@@ -35,6 +35,9 @@ class ViewSpec:
     """Half width of the site window and of every view."""
     image_px: int = 112
     """The network reads views at this size; they are kept at 224."""
+    em_oblique: bool = False
+    """Whether joins also get the best tilted EM plane (`views.oblique`): kept with the label and
+    exported; the networks of this version do not read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ def check_card(folder: Path) -> CheckedCard:
         wanted = card["weights"]["sha256"]
         views = ViewSpec(**card["views"])
         check_profile(views.profile)
-        if VIEW_SIZE_PX % views.image_px or not 0 < views.extent_nm < math.inf:
+        sizes_fit = not VIEW_SIZE_PX % views.image_px and 0 < views.extent_nm < math.inf
+        if not sizes_fit or not isinstance(views.em_oblique, bool):
             raise ValueError(f"views {card['views']} cannot be made")  # noqa: TRY301
         features = tuple(card["features"])
     except (KeyError, TypeError, ValueError, ArithmeticError, AssistError) as e:

@@ -33,7 +33,7 @@ from cb2_assist.core.records import (
     Suggestion,
     SuggestionList,
 )
-from cb2_assist.datasets.source import Cutout, Source
+from cb2_assist.datasets.source import Cutout, Mesh, MeshSource, Source
 from cb2_assist.settings import (
     MAX_CANDIDATES,
     OOD_FLAG_PERCENTILE,
@@ -43,8 +43,9 @@ from cb2_assist.settings import (
 )
 from cb2_assist.suggestions.calibration import Calibrator
 from cb2_assist.views.features import site_features
+from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, window_box
-from cb2_assist.views.stack import ViewStack, render
+from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
 
 
 class Predictor(Protocol):
@@ -64,6 +65,8 @@ class ModelFacts:
     extent_nm: float
     ood_percentile: Callable[[float], float]
     """Distance of a decision embedding to percent of held-out decisions that lie nearer."""
+    em_oblique: bool = False
+    """Whether joins also get the best tilted EM plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,17 @@ class Pipeline:
         self.source, self.facts = source, facts
         self.calibrator, self.base_rates = calibrator, dict(base_rates)
         self._predictor = predictor
+        self._mesh_source: MeshSource | None = None
+        if isinstance(source, MeshSource) and source.geometry == "meshes":
+            self._mesh_source = source
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
         self._recent: OrderedDict[str, tuple[ViewStack, Site]] = OrderedDict()
         self._last: Cutout | None = None
         self._lock = Lock()
+
+    def warm_up_views(self) -> None:
+        """Compile what rendering needs for this dataset and model."""
+        warm_up(meshes=self._mesh_source is not None, em_oblique=self.facts.em_oblique)
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -263,7 +273,25 @@ class Pipeline:
             profile=self.facts.profile,
             statistics=statistics,
             features=site_features(window, statistics),
+            meshes=self._meshes(window.site),
+            em_oblique=self.facts.em_oblique,
         )
+
+    def _meshes(self, site: Site) -> tuple[Mesh | None, Mesh | None] | None:
+        """Surfaces to make a site's geometry from; None where it is to be made from labels.
+
+        That is where the dataset does not ask for meshes, where a mesh cannot show the question,
+        and where a segment has no mesh: two kinds of geometry are never mixed in one view.
+        """
+        source, profile = self._mesh_source, self.facts.profile
+        if source is None or not takes_meshes(site.kind, profile):
+            return None
+        reach_nm = mesh_reach_nm(self.facts.extent_nm, profile)
+        a = source.mesh(site.segment, site.point, reach_nm)
+        if a is None or site.partner is None:
+            return None if a is None else (a, None)
+        b = source.mesh(site.partner, site.point, reach_nm)
+        return None if b is None else (a, b)
 
     def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
         """Views of a candidate; None where the segment is too thin at the site to be judged."""

@@ -69,6 +69,29 @@ def render_em(
     return _RENDERERS[profile](window, extent_nm, em, label, inside, statistics)
 
 
+def grey_scale(statistics: EmStatistics) -> tuple[np.float32, np.float32]:
+    """Gain and offset of `clean`: z-scores from -3 to 3 become 0 to 255.
+
+    Raises:
+        BadRequestError: Statistics without spread.
+    """
+    if not (math.isfinite(statistics.mean) and 0 < statistics.std < math.inf):
+        raise BadRequestError(
+            f"Grey values cannot be normalised with mean {statistics.mean} and standard deviation "
+            f"{statistics.std}: the EM of this dataset has no contrast, or its statistics are "
+            "damaged. Import it again."
+        )
+    gain = 255 / (2 * _Z_LIMIT * statistics.std)
+    return np.float32(gain), np.float32(127.5 - gain * statistics.mean)
+
+
+def stretched(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Grey of `cb2`: the image's 1st percentile becomes 0 and its 99th 255."""
+    low, high = np.percentile(grey, (1, 99))
+    share = np.clip((grey - low) / max(float(high - low), 1e-6), 0, 1)
+    return np.asarray(share * 255, np.float32)
+
+
 def _render_clean(
     window: SiteWindow,
     extent_nm: float,
@@ -77,18 +100,10 @@ def _render_clean(
     box: BoxVx,
     statistics: EmStatistics,
 ) -> NDArray[np.uint8]:
-    if not (math.isfinite(statistics.mean) and 0 < statistics.std < math.inf):
-        raise BadRequestError(
-            f"Grey values cannot be normalised with mean {statistics.mean} and standard deviation "
-            f"{statistics.std}: the EM of this dataset has no contrast, or its statistics are "
-            "damaged. Import it again."
-        )
+    gain, offset = grey_scale(statistics)
     size, finest = VIEW_SIZE_PX, window.resolution.finest
     anchor, step = tuple(window.site.point), 2 * extent_nm / VIEW_SIZE_PX
     in_plane = (np.arange(size) + 0.5) * step - extent_nm
-    # grey = gain * value + offset takes z = -3 to 0 and z = 3 to 255
-    gain = 255 / (2 * _Z_LIMIT * statistics.std)
-    offset = 127.5 - gain * statistics.mean
     out = np.zeros((len(EmView), len(EmChannel), size, size), np.uint8)
     out[:, EmChannel.EM] = CLEAN_OUTSIDE
     for view, (row, column, depth) in _PLANES.items():
@@ -99,8 +114,7 @@ def _render_clean(
         columns = _samples(anchor[column] + in_plane, column, step, window, box)
         grey = _resample(slab[0], rows, columns)
         _write_clean(
-            grey, slab[1], rows.nearest, columns.nearest, np.float32(gain), np.float32(offset),
-            out[view],
+            grey, slab[1], rows.nearest, columns.nearest, gain, offset, out[view],
         )  # fmt: skip
     return out
 
@@ -130,9 +144,7 @@ def _render_cb2(
             bits = np.where(inside, slab[1][np.ix_(rows.nearest, columns.nearest)], 0)
             rgb[..., 1] = 255 * (bits & 1)
             rgb[..., 2] = 255 * (bits >> 1)
-        low, high = np.percentile(grey, (1, 99))
-        stretched = (grey - low) / max(float(high - low), 1e-6)
-        rgb[..., 0] = np.clip(stretched, 0, 1) * 255
+        rgb[..., 0] = stretched(grey)
         image = Image.fromarray(rgb).resize((VIEW_SIZE_PX,) * 2, Image.Resampling.LANCZOS)
         out[view] = np.asarray(image).transpose(2, 0, 1)
     return out

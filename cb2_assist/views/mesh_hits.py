@@ -77,6 +77,15 @@ def _style(profile: str, extent_nm: float) -> _Style:
     return _Style(np.inf, -float(extent_nm), float(extent_nm), solid=True, by_area=True)
 
 
+def mesh_reach_nm(extent_nm: float, profile: str) -> float:
+    """How far from the anchor, along each axis, `mesh_hits` must know a segment's surface.
+
+    For ``clean`` a surface behind the view box decides whether a line without a hit runs inside the
+    segment; one box more is asked for, and a segment that fills even that needs its whole mesh.
+    """
+    return (CB2_REACH if profile == "cb2" else 3.0) * extent_nm
+
+
 def mesh_hits(
     meshes: tuple[Mesh | None, Mesh | None],
     point: PointNm,

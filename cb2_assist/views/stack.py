@@ -6,8 +6,13 @@ it is a small container of our own that any language can read:
     8 bytes    ``CB2VIEWS``
     4 bytes    length of the header, little endian
     header     JSON, UTF-8: version, profile, extent_nm, sha256 and the arrays in order, each with
-               name, dtype, shape, filter and compressed length in bytes
+               name, dtype, shape, filter and compressed length in bytes; from version 2 on also
+               geometry_from
     payloads   one zlib stream per array
+
+Version 1 holds four arrays and geometry from labels. Version 2 may hold ``em_oblique`` after them,
+and geometry from meshes. A stack is written in the lowest version that can hold it, so what version
+1 can hold has the bytes and the address that it always had.
 
 Filter ``delta`` replaces every item by its difference to the item above, then those by their
 difference to the one on the left (unsigned, wrapping around), and writes byte planes, lowest byte
@@ -21,7 +26,7 @@ import json
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,14 +36,16 @@ from cb2_assist.core.channels import VIEW_SIZE_PX, EmChannel, EmView, GeometryVi
 from cb2_assist.core.errors import AssistError, LabelError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import Kind, SegmentId, Site
-from cb2_assist.datasets.source import EmStatistics
+from cb2_assist.datasets.source import EmStatistics, Mesh
 from cb2_assist.views.em import render_em
 from cb2_assist.views.encode import ENCODINGS, Geometry, check_profile, encode
 from cb2_assist.views.hitmap import HitMap, render_hits
-from cb2_assist.views.site import SiteWindow
+from cb2_assist.views.mesh_hits import mesh_hits
+from cb2_assist.views.oblique import render_oblique
+from cb2_assist.views.site import SIDE_A, SiteWindow
 
 _MAGIC = b"CB2VIEWS"
-_VERSION = 1
+_VERSIONS = (1, 2)
 _MAX_HEADER = 1 << 16
 _MAX_FEATURES = 4096
 _UNREADABLE = (
@@ -59,7 +66,10 @@ _LAYOUT: dict[str, tuple[str, tuple[int | None, ...], str]] = {
     "normal_i8": ("|i1", (len(GeometryView), 2, 3, _S, _S), "delta"),
     "em": ("|u1", (len(EmView), len(EmChannel), _S, _S), "delta"),
     "features": ("<f4", (None,), "none"),
+    "em_oblique": ("|u1", (len(EmChannel), _S, _S), "delta"),
 }
+_OPTIONAL = "em_oblique"
+_LABELS, _MESHES = "labels", "meshes"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +82,10 @@ class ViewStack:
         features: float32, (feature,), from `views.features`.
         extent_nm: Half width of every view.
         profile: ``cb2`` or ``clean``.
+        em_oblique: uint8, (`EmChannel`, row, column): the best tilted plane through a join; None
+            when the model does not ask for it, and always None for a cut, whose plane would be
+            chosen from the answer (`views.oblique`).
+        geometry_from: What `hits` were made from, ``labels`` or ``meshes``.
     """
 
     hits: HitMap
@@ -79,6 +93,8 @@ class ViewStack:
     features: NDArray[np.float32]
     extent_nm: float
     profile: str
+    em_oblique: NDArray[np.uint8] | None = None
+    geometry_from: str = _LABELS
 
     def geometry(self) -> Geometry:
         """The 7-channel geometry tensor, float16, (view, channel, row, column)."""
@@ -92,8 +108,13 @@ def render(
     profile: str,
     statistics: EmStatistics,
     features: NDArray[np.float32],
+    meshes: tuple[Mesh | None, Mesh | None] | None = None,
+    em_oblique: bool = False,
 ) -> ViewStack:
     """Render all views of a window.
+
+    In ``cb2`` a cut shows one whole segment, as ConnectomeBench2's single renders do: it is A, and
+    B is empty everywhere. In ``clean`` a cut shows its two sides.
 
     Args:
         window: Should reach `extent_nm` around its site; what it lacks is shown as outside.
@@ -101,18 +122,43 @@ def render(
         profile: Encoding on the model's card.
         statistics: Grey level of the dataset.
         features: Contact features of the site, kept with the views.
+        meshes: Surfaces of A and B to make the geometry from; used where `takes_meshes` says so.
+            None makes it from labels.
+        em_oblique: Also render the best tilted plane; joins only, see `ViewStack`.
 
     Raises:
         BadRequestError: Unknown profile, extent out of range, EM without contrast.
     """
     check_profile(profile)
-    hits = render_hits(window, extent_nm)
-    em = render_em(window, extent_nm, profile, statistics)
-    return ViewStack(hits, em, np.asarray(features, np.float32), float(extent_nm), profile)
+    if profile == "cb2" and window.site.kind is Kind.CUT:
+        whole = (window.seg == np.uint64(window.site.segment)).astype(np.uint8)
+        window = replace(window, label=SIDE_A * whole)
+    if meshes is not None and takes_meshes(window.site.kind, profile):
+        hits, source = mesh_hits(meshes, window.site.point, extent_nm, profile), _MESHES
+    else:
+        hits, source = render_hits(window, extent_nm, profile=profile), _LABELS
+    return ViewStack(
+        hits,
+        render_em(window, extent_nm, profile, statistics),
+        np.asarray(features, np.float32),
+        float(extent_nm),
+        profile,
+        render_oblique(window, extent_nm, profile, statistics) if em_oblique else None,
+        source,
+    )
+
+
+def takes_meshes(kind: Kind, profile: str) -> bool:
+    """Whether geometry of such a question can be made from meshes.
+
+    A cut's two sides are a partition of the segment's voxels; its mesh has no sides. So ``clean``
+    cuts always use labels; ``cb2`` cuts show the segment as one and can use its mesh.
+    """
+    return kind is Kind.JOIN or profile == "cb2"
 
 
 def content_sha256(stack: ViewStack) -> str:
-    """Content address: SHA-256 over profile, extent and the uncompressed arrays.
+    """Content address: SHA-256 over the uncompressed arrays, profile, extent, and mesh geometry.
 
     Independent of the compressor, so the same views have the same address on every machine.
     """
@@ -121,6 +167,8 @@ def content_sha256(stack: ViewStack) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.tobytes())
     digest.update(f"{stack.profile} {stack.extent_nm!r}".encode())
+    if stack.geometry_from != _LABELS:
+        digest.update(f" {stack.geometry_from}".encode())
     return digest.hexdigest()
 
 
@@ -144,13 +192,15 @@ def to_bytes(stack: ViewStack) -> bytes:
             }
         )
         payloads.append(payload)
-    header = {
-        "version": _VERSION,
+    header: dict[str, Any] = {
+        "version": _version(stack),
         "profile": stack.profile,
         "extent_nm": stack.extent_nm,
         "sha256": content_sha256(stack),
         "arrays": described,
     }
+    if header["version"] > 1:
+        header["geometry_from"] = stack.geometry_from
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     return b"".join([_MAGIC, struct.pack("<I", len(text)), text, *payloads])
 
@@ -164,10 +214,8 @@ def from_bytes(data: bytes) -> ViewStack:
     try:
         header, offset = _read_header(data)
         arrays: dict[str, NDArray[Any]] = {}
-        for entry, (name, (dtype, shape, how)) in zip(
-            header["arrays"], _LAYOUT.items(), strict=True
-        ):
-            arrays[name] = _read_array(data, offset, entry, (name, dtype, shape, how))
+        for entry, name in zip(header["arrays"], _names(header), strict=True):
+            arrays[name] = _read_array(data, offset, entry, (name, *_LAYOUT[name]))
             offset += entry["bytes"]
         if offset != len(data):
             raise _damaged(f"{len(data) - offset} bytes follow the last array")
@@ -176,7 +224,12 @@ def from_bytes(data: bytes) -> ViewStack:
             raise _damaged(f"its extent is {extent} nm")
         check_profile(profile)
         hits = HitMap(arrays["depth_nm"], arrays["normal_i8"])
-        stack = ViewStack(hits, arrays["em"], arrays["features"], extent, profile)
+        stack = ViewStack(
+            hits, arrays["em"], arrays["features"], extent, profile,
+            arrays.get(_OPTIONAL), _geometry_from(header),
+        )  # fmt: skip
+        if header["version"] != _version(stack):
+            raise _damaged(f"it says version {header['version']} and holds {_version(stack)}")
         if content_sha256(stack) != header["sha256"]:
             raise _damaged("its content does not match its checksum")
     except LabelError:
@@ -186,8 +239,12 @@ def from_bytes(data: bytes) -> ViewStack:
     return stack
 
 
-def warm_up() -> None:
+def warm_up(*, meshes: bool = False, em_oblique: bool = False) -> None:
     """Compile, or load from numba's cache, every kernel that rendering and encoding run.
+
+    Args:
+        meshes: Also what draws meshes.
+        em_oblique: Also what finds and cuts tilted planes.
 
     Takes seconds on a fresh machine and milliseconds later; a server calls it from a thread. A
     cache that cannot be written (full disk) only costs the next start its head start.
@@ -198,11 +255,18 @@ def warm_up() -> None:
     window = SiteWindow(
         site, Resolution(1, 1, 1), box, 2.0, volume, volume.astype(np.uint64), volume
     )
+    triangle = Mesh(5 * np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.uint32))
+    surfaces = (triangle, triangle) if meshes else None
     for profile in ENCODINGS:
-        _until_compiled(window, profile)
+        _until_compiled(window, profile, surfaces, em_oblique)
 
 
-def _until_compiled(window: SiteWindow, profile: str) -> None:
+def _until_compiled(
+    window: SiteWindow,
+    profile: str,
+    meshes: tuple[Mesh, Mesh] | None,
+    em_oblique: bool,
+) -> None:
     # numba raises when it cannot write its cache, once per kernel, and keeps the machine code
     for attempts_left in reversed(range(_KERNELS)):
         try:
@@ -212,6 +276,8 @@ def _until_compiled(window: SiteWindow, profile: str) -> None:
                 profile=profile,
                 statistics=EmStatistics(128.0, 32.0),
                 features=np.zeros(0, np.float32),
+                meshes=meshes,
+                em_oblique=em_oblique,
             )
             stack.geometry()
         except OSError:
@@ -219,6 +285,26 @@ def _until_compiled(window: SiteWindow, profile: str) -> None:
                 raise
         else:
             return
+
+
+def _version(stack: ViewStack) -> int:
+    """The lowest version that can hold the stack."""
+    return 1 if stack.em_oblique is None and stack.geometry_from == _LABELS else 2
+
+
+def _names(header: dict[str, Any]) -> list[str]:
+    """Names of the arrays that a container must hold, in order."""
+    names = [n for n in _LAYOUT if n != _OPTIONAL]
+    if header["version"] > 1 and len(header["arrays"]) > len(names):
+        names.append(_OPTIONAL)
+    return names
+
+
+def _geometry_from(header: dict[str, Any]) -> str:
+    source = header["geometry_from"] if header["version"] > 1 else _LABELS
+    if source not in (_LABELS, _MESHES):
+        raise _damaged(f"its geometry is from {source!r}")
+    return str(source)
 
 
 def _arrays(stack: ViewStack) -> dict[str, NDArray[Any]]:
@@ -229,6 +315,8 @@ def _arrays(stack: ViewStack) -> dict[str, NDArray[Any]]:
         "em": stack.em,
         "features": stack.features,
     }
+    if stack.em_oblique is not None:
+        given[_OPTIONAL] = stack.em_oblique
     out = {}
     for name, array in given.items():
         dtype, shape, _ = _LAYOUT[name]
@@ -256,10 +344,10 @@ def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
     header = json.loads(data[start : start + length].decode())
     if not isinstance(header, dict):
         raise _damaged("its header is not an object")
-    if header.get("version") != _VERSION:
+    if header.get("version") not in _VERSIONS:
         raise LabelError(
             f"Kept views of version {header.get('version')!r} cannot be read; this program knows "
-            f"version {_VERSION}. Update cb2-assist, or propose the site again."
+            f"versions 1 to {_VERSIONS[-1]}. Update cb2-assist, or propose the site again."
         )
     return header, start + length
 

@@ -34,6 +34,7 @@ def test_what_is_written_is_read_back(tmp_path):
         version="0123456789ab",
         em_statistics=EmStatistics(120.25, 33.125),
         complete=True,
+        geometry="meshes",
     )
     write_dataset_file(tmp_path / "dataset.toml", dataset)
     assert read_dataset_file(tmp_path / "dataset.toml") == dataset
@@ -48,6 +49,7 @@ def test_relative_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     assert dataset.truth is None
     assert dataset.species == "other"
     assert dataset.licence == "unknown"
+    assert dataset.geometry == "labels"
 
 
 def test_absolute_folders_may_lie_elsewhere(tmp_path):
@@ -73,6 +75,7 @@ BAD = {
     "misspelt": ("[dataset]\n", GOOD + 'license = "x"\n', "unknown keys license"),
     "number for text": ("[dataset]\n", GOOD + "licence = 3\n", "licence must be text"),
     "species": ("[dataset]\n", GOOD + 'species = "cat"\n', "Known: mouse, fly, human"),
+    "geometry": ("[dataset]\n", GOOD + 'geometry = "voxels"\n', "labels or meshes"),
     "name with slash": ("[dataset]\n", GOOD.replace('"a"', '"../a"'), "letters, digits"),
     "lines in citation": ("[dataset]\n", GOOD + 'citation = "a\\nb"\n', "one line"),
     "escape": ("[dataset]\n", GOOD.replace("file://em", "file://../em"), "leaves the folder"),
