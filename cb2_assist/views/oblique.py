@@ -36,7 +36,7 @@ INNER_SHARE = 0.75
 Array = NDArray[Any]
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
     """A plane through the site's point; unit vectors, x, y, z."""
 
     row: Array
@@ -78,7 +78,7 @@ def render_oblique(
     half = (2 * math.ceil(extent_nm / finest) + 1) / 2 * finest
     centre = np.array(tuple(window.site.point.to_voxel(resolution).to_nm(resolution)))
     corner = np.array(tuple(inside.lo)) * voxel
-    frame = _best(label, voxel, centre - corner, half)
+    frame = best_plane(label, voxel, centre - corner, half)
     size = VIEW_SIZE_PX
     at: Array = (np.arange(size) + 0.5) * (2 * extent_nm / size) - extent_nm
     middle = np.array(tuple(window.site.point))
@@ -119,24 +119,31 @@ def candidate_normals() -> Array:
     return np.array(kept)
 
 
-def plane_frame(normal: NDArray[np.float64]) -> _Frame:
+def plane_frame(normal: NDArray[np.float64]) -> Frame:
     """Columns follow u = n x (axis along which n is smallest), rows v = n x u."""
     u = np.cross(normal, np.eye(3)[int(np.argmin(np.abs(normal)))])
     u = u / np.linalg.norm(u)
-    return _Frame(np.cross(normal, u), u, normal)
+    return Frame(np.cross(normal, u), u, normal)
 
 
 @functools.cache
-def _frames() -> list[_Frame]:
+def _frames() -> list[Frame]:
     return [plane_frame(n) for n in candidate_normals()]
 
 
-def _best(label: Array, voxel: Array, centre: Array, half: float) -> _Frame:
-    """The first of the candidates with the greatest geometric mean of both segments' areas."""
+def best_plane(label: Array, voxel_nm: Array, centre_nm: Array, half_nm: float) -> Frame:
+    """The first of the candidates with the greatest geometric mean of both segments' areas.
+
+    Args:
+        label: uint8, 1 = A, 2 = B, axes x, y, z.
+        voxel_nm: Edges of a voxel, (3,).
+        centre_nm: Where the planes meet, from the array's corner, (3,).
+        half_nm: Half width of the planes.
+    """
     frames = _frames()
-    at = np.linspace(-half, half, SEARCH_PX)
-    inner = at[np.abs(at) <= INNER_SHARE * half]
-    areas = _areas(label, voxel, centre, np.array([np.stack(f) for f in frames]), inner)
+    at = np.linspace(-half_nm, half_nm, SEARCH_PX)
+    inner = at[np.abs(at) <= INNER_SHARE * half_nm]
+    areas = _areas(label, voxel_nm, centre_nm, np.array([np.stack(f) for f in frames]), inner)
     return frames[int(np.argmax(np.sqrt(np.maximum(areas, 1).prod(1))))]
 
 

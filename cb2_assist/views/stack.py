@@ -256,9 +256,10 @@ def warm_up(*, meshes: bool = False, em_oblique: bool = False) -> None:
         site, Resolution(1, 1, 1), box, 2.0, volume, volume.astype(np.uint64), volume
     )
     triangle = Mesh(5 * np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.uint32))
-    surfaces = (triangle, triangle) if meshes else None
     for profile in ENCODINGS:
-        _until_compiled(window, profile, surfaces, em_oblique)
+        _until_compiled(window, profile, None, em_oblique)
+        if meshes:
+            _until_compiled(window, profile, (triangle, triangle), em_oblique)
 
 
 def _until_compiled(

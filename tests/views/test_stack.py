@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,14 +42,31 @@ def stack(request):
     )
 
 
+@pytest.fixture(scope="module", params=["oblique", "meshes", "both"])
+def second(request, stack):
+    """A stack that only version 2 can hold."""
+    rng = np.random.default_rng(2)
+    plane = rng.integers(0, 256, (3, 224, 224)).astype(np.uint8)
+    return replace(
+        stack,
+        em_oblique=None if request.param == "meshes" else plane,
+        geometry_from="labels" if request.param == "oblique" else "meshes",
+    )
+
+
 def arrays(stack):
     return (stack.hits.depth_nm, stack.hits.normal_i8, stack.em, stack.features)
+
+
+def header_of(data):
+    (length,) = struct.unpack("<I", data[8:12])
+    return json.loads(data[12 : 12 + length])
 
 
 def rebuilt(data, change):
     """The container with its header changed."""
     (length,) = struct.unpack("<I", data[8:12])
-    header = json.loads(data[12 : 12 + length])
+    header = header_of(data)
     change(header)
     text = json.dumps(header).encode()
     return data[:8] + struct.pack("<I", len(text)) + text + data[12 + length :]
@@ -132,6 +150,66 @@ def test_the_container_reads_as_its_docstring_says(stack):
     assert at == len(data)
 
 
+def test_version_2_keeps_the_oblique_plane_and_where_geometry_came_from(second):
+    data = to_bytes(second)
+    assert header_of(data)["version"] == 2
+    back = from_bytes(data)
+    for got, expected in zip(arrays(back), arrays(second), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    assert back.geometry_from == second.geometry_from
+    if second.em_oblique is None:
+        assert back.em_oblique is None
+    else:
+        assert back.em_oblique.dtype == np.uint8
+        np.testing.assert_array_equal(back.em_oblique, second.em_oblique)
+    assert to_bytes(back) == data
+    assert content_sha256(back) == content_sha256(second)
+
+
+def test_the_content_address_covers_what_version_2_adds(stack):
+    plane = np.zeros((3, 224, 224), np.uint8)
+    other = plane.copy()
+    other[2, 100, 100] = 1
+    variants = [
+        stack,
+        replace(stack, em_oblique=plane),
+        replace(stack, em_oblique=other),
+        replace(stack, geometry_from="meshes"),
+        replace(stack, em_oblique=plane, geometry_from="meshes"),
+    ]
+    assert len({content_sha256(v) for v in variants}) == len(variants)
+
+
+def test_damage_to_version_2_is_refused(second):
+    data = bytearray(to_bytes(second))
+    rng = np.random.default_rng(0)
+    for at in [*range(12), *rng.integers(12, len(data), 40)]:
+        broken = data.copy()
+        broken[at] ^= 1 << int(rng.integers(8))
+        with pytest.raises(LabelError, match="cannot be read"):
+            from_bytes(bytes(broken))
+    for keep in (100, 5000, len(data) - 1):
+        with pytest.raises(LabelError, match="cannot be read"):
+            from_bytes(bytes(data[:keep]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: h.update(version=1),
+        lambda h: h.update(version=3),
+        lambda h: h.update(geometry_from="guesses"),
+        lambda h: h.pop("geometry_from"),
+        lambda h: h["arrays"].append(h["arrays"][0]),
+        lambda h: h["arrays"].pop(),
+        lambda h: h["arrays"][-1].update(name="em"),
+    ],
+)
+def test_a_wrong_header_of_version_2_is_refused(second, change):
+    with pytest.raises(LabelError, match="cannot be read"):
+        from_bytes(rebuilt(to_bytes(second), change))
+
+
 @pytest.mark.parametrize("keep", [0, 5, 10, 50, 300, 5000, -1000, -1])
 def test_a_truncated_container_is_refused(stack, keep):
     with pytest.raises(LabelError, match="cannot be read"):
@@ -152,6 +230,8 @@ def test_a_container_with_any_damaged_byte_is_refused(stack):
     "change",
     [
         lambda h: h.update(version=2),
+        lambda h: h.update(version=2, geometry_from="labels"),
+        lambda h: h.update(version=9),
         lambda h: h.update(profile="raw"),
         lambda h: h.update(profile="cb2" if h["profile"] == "clean" else "clean"),
         lambda h: h.update(extent_nm=float("nan")),
@@ -202,12 +282,13 @@ import numpy as np
 from numba.core import event
 from cb2_assist.core.geometry import *
 from cb2_assist.core.records import *
-from cb2_assist.datasets.source import EmStatistics
+from cb2_assist.datasets.source import EmStatistics, Mesh
 from cb2_assist.views.encode import encode
 from cb2_assist.views.hitmap import HitMap
 from cb2_assist.views.site import SiteWindow
 from cb2_assist.views.stack import render, warm_up
-warm_up()
+warm_up(meshes=True, em_oblique=True)
+ramp = Mesh(100.0 * np.array([[0, 0, 0], [3, 0, 1], [0, 3, 2]]), np.array([[0, 1, 2]]))
 big = np.zeros((80, 80, 80), np.uint8, order="F")
 for label in (big[5:38, 2:35, 7:40], np.ones((33, 33, 33), np.uint8)):
     label.flags.writeable = False
@@ -216,9 +297,11 @@ for label in (big[5:38, 2:35, 7:40], np.ones((33, 33, 33), np.uint8)):
     window = SiteWindow(site, Resolution(10, 10, 10), box, 160.0, label, label, label)
     with event.install_recorder("numba:compile") as compiled:
         for profile in ("clean", "cb2"):
-            stack = render(window, extent_nm=160.0, profile=profile,
-                           statistics=EmStatistics(1, 2), features=np.zeros(3, np.float32))
-            stack.geometry()
+            for meshes in (None, (ramp, None)):
+                stack = render(window, extent_nm=160.0, profile=profile, meshes=meshes,
+                               statistics=EmStatistics(1, 2), features=np.zeros(3, np.float32),
+                               em_oblique=True)
+                stack.geometry()
             hits = HitMap(stack.hits.depth_nm[..., ::2, ::2], stack.hits.normal_i8[..., ::2, ::2])
             encode(profile, hits, 160.0)
     print(len(compiled.buffer))
