@@ -186,32 +186,39 @@ def _draw(
     nearest = np.full((cameras.shape[0], size, size), np.inf)
     face = np.full((cameras.shape[0], size, size), np.int64(-1))
     from_front = np.zeros((cameras.shape[0], size, size), np.bool_)
-    p, w = np.empty((3, 3)), np.empty(3)
+    p = np.empty((3, 3))
     for t in range(faces.shape[0]):
         if style.reach_nm < np.inf and _beyond(vertices, faces, t, anchor, style.reach_nm):
             continue
         for view in range(cameras.shape[0]):
             _corners(vertices, faces, t, anchor, cameras[view], lines, p)
             # the bounds in lines of sight first: most triangles of a large mesh end here
-            left, right = min(p[0, 0], p[1, 0], p[2, 0]), max(p[0, 0], p[1, 0], p[2, 0])
-            top, bottom = min(p[0, 1], p[1, 1], p[2, 1]), max(p[0, 1], p[1, 1], p[2, 1])
-            if right < 0 or bottom < 0 or left > size - 1 or top > size - 1:
+            x0, x1, x2 = p[0, 0], p[1, 0], p[2, 0]
+            left, right = min(x0, x1, x2), max(x0, x1, x2)
+            if right < 0 or left > size - 1:
                 continue
-            if max(p[0, 2], p[1, 2], p[2, 2]) < style.near_nm:
+            y0, y1, y2 = p[0, 1], p[1, 1], p[2, 1]
+            top, bottom = min(y0, y1, y2), max(y0, y1, y2)
+            if bottom < 0 or top > size - 1 or max(p[0, 2], p[1, 2], p[2, 2]) < style.near_nm:
                 continue
-            left, right = max(left, 0.0), min(right, size - 1.0)
-            top, bottom = max(top, 0.0), min(bottom, size - 1.0)
-            for r in range(int(np.ceil(top)), int(np.floor(bottom)) + 1):
-                for c in range(int(np.ceil(left)), int(np.floor(right)) + 1):
-                    area = _weights(p, c, r, w)
-                    inside = min(w[0], w[1], w[2]) >= 0 or max(w[0], w[1], w[2]) <= 0
-                    if area == 0 or not inside:
+            c_from, c_to = int(np.ceil(max(left, 0.0))), int(np.floor(min(right, size - 1.0))) + 1
+            for r in range(int(np.ceil(max(top, 0.0))), int(np.floor(min(bottom, size - 1.0))) + 1):
+                u0, u1, u2 = y0 - r, y1 - r, y2 - r
+                for c in range(c_from, c_to):
+                    # `_weights` in scalars: most lines of a triangle's bounds miss it
+                    a = (x1 - c) * u2 - (x2 - c) * u1
+                    b = (x2 - c) * u0 - (x0 - c) * u2
+                    d = (x0 - c) * u1 - (x1 - c) * u0
+                    if (a < 0 or b < 0 or d < 0) and (a > 0 or b > 0 or d > 0):
                         continue
-                    z = (w[0] * p[0, 2] + w[1] * p[1, 2] + w[2] * p[2, 2]) / area
-                    if z < style.near_nm:
+                    area = a + b + d
+                    if area == 0:
                         continue
-                    best, front = nearest[view, r, c], area < 0
-                    if z < best or (z == best and front and not from_front[view, r, c]):
+                    z = (a * p[0, 2] + b * p[1, 2] + d * p[2, 2]) / area
+                    if z < style.near_nm or z > nearest[view, r, c]:
+                        continue
+                    front = area < 0
+                    if z < nearest[view, r, c] or (front and not from_front[view, r, c]):
                         nearest[view, r, c] = z
                         face[view, r, c] = t
                         from_front[view, r, c] = front
