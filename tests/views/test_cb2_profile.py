@@ -426,6 +426,20 @@ def front_is_not_physical(pair):
     np.testing.assert_allclose(pair.geometry[:, Ch.DEPTH][wrong], expected[wrong], atol=0.01)
 
 
+def tie(_):
+    """Two flat walls are 0 everywhere on their own scales: A is in front, though B is nearer."""
+
+    def wall(x):
+        return np.array([[x, -100, -100], [x, 100, -100], [x, 100, 100], [x, -100, 100.0]])
+
+    faces = np.array([[0, 2, 1], [0, 3, 2]])
+    seen = scene_of([(wall(50), faces), (wall(-50), faces[:, ::-1])])
+    inside = seen.geometry[0, Ch.SILHOUETTE] == 1
+    assert inside.any()
+    assert seen.depth[1, 0][inside].max() < seen.depth[0, 0][inside].min()
+    assert set(np.unique(seen.geometry[0, Ch.NORMAL_X][inside])) == {-1}  # B's is +1
+
+
 # 2.5, EM -------------------------------------------------------------------------------------
 
 # the axis that a plane stands on; of the other two the first runs down, the second right
@@ -511,6 +525,7 @@ STATEMENTS = {
     "3.6 (d - min) / (max - min + 1e-8) per view and mesh, near = 0": depth_of_one,
     "3.6 a flat segment has depth 0": flat_depth,
     "3.7 depth is A's where A's own normalised depth is not greater": fused_depth,
+    "3.7 on a tie A is in front": tie,
     "3.7 who is in front is decided by normalised depths, not by space": front_is_not_physical,
 }
 
