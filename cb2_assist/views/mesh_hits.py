@@ -165,11 +165,25 @@ def _weights(p: Array, c: float, r: float, out: Array) -> float:
 @kernel
 def _beyond(vertices: Array, faces: Array, t: int, anchor: Array, reach: float) -> bool:
     """Whether a corner of the face is farther than the reach along any axis."""
+    if reach == np.inf:
+        return False
     for k in range(3):
         for axis in range(3):
             if abs(np.float64(vertices[faces[t, k], axis]) - anchor[axis]) > reach:
                 return True
     return False
+
+
+@kernel
+def _in_no_column(vertices: Array, faces: Array, t: int, anchor: Array, half: float) -> bool:
+    """Whether the face misses every camera: a column is bounded along two axes."""
+    a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+    missed = 0
+    for axis in range(3):
+        low, high = anchor[axis] - half, anchor[axis] + half
+        u, v, w = vertices[a, axis], vertices[b, axis], vertices[c, axis]
+        missed += (u < low and v < low and w < low) or (u > high and v > high and w > high)
+    return missed > 1
 
 
 @kernel
@@ -187,12 +201,15 @@ def _draw(
     face = np.full((cameras.shape[0], size, size), np.int64(-1))
     from_front = np.zeros((cameras.shape[0], size, size), np.bool_)
     p = np.empty((3, 3))
+    half = max(-lines[0], lines[0] + (size - 1) / lines[1])
     for t in range(faces.shape[0]):
-        if style.reach_nm < np.inf and _beyond(vertices, faces, t, anchor, style.reach_nm):
+        # most triangles of a large mesh end here
+        if _in_no_column(vertices, faces, t, anchor, half) or _beyond(
+            vertices, faces, t, anchor, style.reach_nm
+        ):
             continue
         for view in range(cameras.shape[0]):
             _corners(vertices, faces, t, anchor, cameras[view], lines, p)
-            # the bounds in lines of sight first: most triangles of a large mesh end here
             x0, x1, x2 = p[0, 0], p[1, 0], p[2, 0]
             left, right = min(x0, x1, x2), max(x0, x1, x2)
             if right < 0 or left > size - 1:
@@ -261,7 +278,7 @@ def _vertex_normals(
     for t in range(faces.shape[0]):
         if row[faces[t, 0]] < 0 and row[faces[t, 1]] < 0 and row[faces[t, 2]] < 0:
             continue
-        if style.reach_nm < np.inf and _beyond(vertices, faces, t, anchor, style.reach_nm):
+        if _beyond(vertices, faces, t, anchor, style.reach_nm):
             continue
         nx, ny, nz = _face_normal(vertices, faces, t)
         length = np.sqrt(nx * nx + ny * ny + nz * nz)
