@@ -26,6 +26,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cb2_assist.core.channels import EmChannel, EmView, GeometryChannel
@@ -36,7 +37,8 @@ from cb2_assist.views.stack import ViewStack
 Row = dict[str, Any]
 
 EM_COLUMNS = ("em_xy", "em_xz", "em_yz", "em_best")
-"""``em_best``, the oblique plane, is null: the label leaks into the choice of the release's."""
+"""``em_best``, the oblique plane, is there for joins whose views have it (`ViewStack.em_oblique`).
+It is null for cuts: the release's plane is chosen from the two sides, which are the label."""
 
 CB2_SPECIES = ("mouse", "fly", "human", "zebrafish")
 """Species of the release; its loader takes any other name as well."""
@@ -81,6 +83,8 @@ def cb2_row(row: Row, stack: ViewStack, taken: Collection[str] = ()) -> Row:
     blobs: Row = dict.fromkeys(BLOB_COLUMNS)
     for view, column in _EM_VIEWS.items():
         blobs[column] = {"bytes": em_png(stack, view, kind), "path": None}
+    if kind is Kind.JOIN and stack.em_oblique is not None:
+        blobs["em_best"] = {"bytes": _png(stack.em_oblique), "path": None}
     routes = [SPLIT_CORRECTION if kind is Kind.JOIN else MERGE_IDENTIFICATION]
     if kind is Kind.JOIN:
         blobs["geometry"] = geometry_npz(encode_cb2(stack.hits))
@@ -149,13 +153,18 @@ def em_png(stack: ViewStack, view: EmView, kind: Kind) -> bytes:
     A cut shows one segment: both sides in green and nothing in blue, so that the image does not
     tell where the cut is.
     """
-    image = np.moveaxis(stack.em[view], 0, -1).copy()
+    channels = stack.em[view].copy()
     if kind is Kind.CUT:
-        sides = image[..., EmChannel.MASK_A], image[..., EmChannel.MASK_B]
-        image[..., EmChannel.MASK_A] = np.maximum(*sides)
-        image[..., EmChannel.MASK_B] = 0
+        sides = channels[EmChannel.MASK_A], channels[EmChannel.MASK_B]
+        channels[EmChannel.MASK_A] = np.maximum(*sides)
+        channels[EmChannel.MASK_B] = 0
+    return _png(channels)
+
+
+def _png(channels: NDArray[np.uint8]) -> bytes:
+    """An image of (`EmChannel`, row, column) as RGB."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
+    Image.fromarray(np.ascontiguousarray(np.moveaxis(channels, 0, -1))).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -165,16 +174,26 @@ def differences(stack: ViewStack, kind: Kind) -> list[str]:
     found = [
         f"every view spans {wide:g} nm, which is not drawn at random; the release: geometry 4 to "
         "24 µm by species, EM 1.05 to 1.5 times 2500 nm (fly and zebrafish 1500 nm)",
-        "geometry is the first hit of voxels within the view's box, of a mesh in the release; its "
-        "centre has no jitter",
+        "the centre has no jitter",
     ]
+    if stack.geometry_from == "labels":
+        found.append(
+            "geometry is the first hit of voxels within the view's box, of a mesh within 1.2 times "
+            "the box in the release"
+        )
+    elif stack.profile == "clean":
+        found.append(
+            "geometry is the first hit of a mesh that ends, closed, at the view's box and has "
+            "normals weighted by area; the release's is open and ends at 1.2 times the box"
+        )
     if stack.profile == "clean":
         found += [
+            "lines of sight go through the pixels' centres; the release's are a quarter pixel off",
             "EM grey is the dataset's z-score, -3..3 to 0..255, grey 128 beyond the volume; the "
             "release stretches each image from its 1st to its 99th percentile",
             "EM masks are the nearest voxel's, 0 or 255; the release resizes them by Lanczos",
         ]
-    if kind is Kind.CUT:
+    if kind is Kind.CUT and stack.profile == "clean":
         found.append(
             "geometry_single: normals within two voxels of the proposed seam are those of each side"
         )

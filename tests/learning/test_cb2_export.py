@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from contracts import cb2_v1
+from PIL import Image
 from proofread import AT, Proofreader
 
 from cb2_assist.app import Assistant, DatasetChoice, build_assistant
@@ -26,7 +28,13 @@ from cb2_assist.core.records import Kind, Verdict
 from cb2_assist.labels.store import NewEvent, open_store
 from cb2_assist.labels.views_store import ViewsStore
 from cb2_assist.learning import cb2_files
-from cb2_assist.learning.cb2_rows import are_both_pieces_known, em_png, geometry_npz
+from cb2_assist.learning.cb2_rows import (
+    are_both_pieces_known,
+    cb2_row,
+    differences,
+    em_png,
+    geometry_npz,
+)
 from cb2_assist.learning.export import ExportReport, export_labels, label_rows
 from cb2_assist.learning.export_views import SiteRenderer
 from cb2_assist.model.card import check_card
@@ -121,6 +129,35 @@ def test_every_row_gives_three_geometry_and_three_em_views(by_type) -> None:
         filled = {name for name in (*cb2_v1.EM, "geometry", "geometry_single") if row[name]}
         assert row["present_slots"] == sorted(filled)
         assert row["has_em"]
+
+
+def test_the_oblique_plane_of_a_join_leaves_as_em_best_and_a_cut_never_has_one(ada, store) -> None:
+    plane = np.random.default_rng(0).integers(0, 256, (3, 224, 224)).astype(np.uint8)
+    for kind in Kind:
+        asked = ada.first(kind)
+        ada.decide(asked, Verdict.ACCEPT)
+        stack = from_bytes(ada.assistant.views_of(asked.id)[1])
+        (row,) = (r for r in label_rows(store) if r["kind"] == kind.value)
+        assert cb2_row(row, stack)["em_best"] is None
+        made = cb2_row(row, replace(stack, em_oblique=plane))
+        if kind is Kind.CUT:
+            assert made["em_best"] is None
+            continue
+        with Image.open(io.BytesIO(made["em_best"]["bytes"])) as image:
+            np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), plane)
+        assert "em_best" in made["present_slots"]
+
+
+def test_what_differs_depends_on_what_geometry_was_made_from(exported) -> None:
+    stack = next(iter(exported[2].values()))
+    drawn = replace(stack, geometry_from="meshes")
+    published = replace(drawn, profile="cb2")
+    said = [" ".join(differences(s, Kind.JOIN)) for s in (stack, drawn, published)]
+    assert [("voxels" in t, "closed, at the view's box" in t, "quarter" in t) for t in said] == [
+        (True, False, True),
+        (False, True, True),
+        (False, False, False),
+    ]
 
 
 def test_geometry_is_the_published_encoding_of_what_was_seen(by_type, exported) -> None:
