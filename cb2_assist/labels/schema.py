@@ -14,6 +14,8 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cb2_assist.labels.queue_schema import QUEUE_STATEMENTS
+
 APPLICATION_ID = 0x43423241
 """``CB2A``, in the header of every label file."""
 
@@ -213,6 +215,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             _CURRENT_LABELS,
         ),
     ),
+    Migration("queue", QUEUE_STATEMENTS),
 )
 
 OLDEST_READABLE = 1

@@ -26,6 +26,7 @@ from cb2_assist.labels.rows import (
     find_event,
 )
 from cb2_assist.labels.schema import MIGRATIONS, OLDEST_READABLE, migrate, schema_version
+from cb2_assist.labels.sqlite_queue import SqliteQueueStore
 from cb2_assist.labels.store import (
     EventKind,
     EventStep,
@@ -58,6 +59,7 @@ class SqliteLabelStore:
         self._notice = ""
         self._readers = Readers(self._path)
         self._thread: ThreadPoolExecutor | None = None
+        self._queue = SqliteQueueStore(self._readers, self._on_writer)
         if not read_only:
             create_file(self._path)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="labels-writer")
@@ -88,6 +90,11 @@ class SqliteLabelStore:
     def salt(self) -> bytes:
         """Made with the file."""
         return self._salt
+
+    @property
+    def queue(self) -> SqliteQueueStore:
+        """In the same file."""
+        return self._queue
 
     def append(self, event: NewEvent) -> LabelEvent:
         """See `LabelStore.append`."""
