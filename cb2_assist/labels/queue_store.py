@@ -54,7 +54,7 @@ class Scope:
         if self.segments:
             document["segments"] = [str(s) for s in sorted(self.segments)]
         if self.box_nm is not None:
-            document["box_nm"] = [p.to_json() for p in self.box_nm]
+            document["box_nm"] = [[float(v) for v in p] for p in self.box_nm]
         return json.dumps(document, separators=(",", ":"), sort_keys=True)
 
     @classmethod
