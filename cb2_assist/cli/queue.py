@@ -124,7 +124,7 @@ def fill(
         click.echo(json.dumps(document))
         return
     click.echo(
-        f"{document['new']} new sites, {document['updated']} judged anew, "
+        f"{document['new']} new sites, {document['updated']} with new numbers, "
         f"{document['waiting']} waiting in {document['scope']}"
     )
 

@@ -190,6 +190,7 @@ class Added:
 
     new: int
     updated: int
+    """Of the sites that were there, those whose numbers are others now."""
 
 
 class QueueStore(Protocol):

@@ -234,14 +234,14 @@ class SqliteQueueStore:
 def _put(conn: sqlite3.Connection, fill_id: int, row: dict[str, Any], now: float) -> str:
     """Keep one site; returns what became of it."""
     known = conn.execute(
-        "SELECT id, segment, is_decided, stale FROM queue_states"
+        f"SELECT id, segment, is_decided, stale, {', '.join(_AS_JUDGED)} FROM queue_states"  # noqa: S608
         " WHERE dataset = ? AND version = ? AND site = ?",
         (row["dataset"], row["version"], row["site"]),
     ).fetchone()
     if known is None:
         _insert(conn, {**row, "fill": fill_id, "added_at": now, "scored_at": now})
         return "new"
-    item, segment, is_decided, stale = known
+    item, segment, is_decided, stale, *before = known
     # a join seen from its other side is the same site, judged as the first side saw it
     if is_decided or segment != row["segment"]:
         return "left"
@@ -253,7 +253,8 @@ def _put(conn: sqlite3.Connection, fill_id: int, row: dict[str, Any], now: float
     )
     if stale is not None:
         _note(conn, item, "found", None, now, "")
-    return "updated"
+    # the reason, which comes first, tells how far off the cursor was
+    return "updated" if before[1:] != list(judged.values())[1:] else "left"
 
 
 def _insert(conn: sqlite3.Connection, row: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class FillProgress:
     """Stops."""
     new: int
     updated: int
-    """Sites."""
+    """Sites that were not there before, and those whose numbers are others now."""
     missed: int
     """Stops at which nothing could be proposed."""
     left_s: float | None
