@@ -67,9 +67,10 @@ class Assistant:
         limit: int = MAX_CANDIDATES,
         *,
         include: Candidate | None = None,
+        known: Callable[[list[str]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point; see `suggestions.pipeline.Pipeline.suggest`."""
-        return self._pipeline.suggest(at, segment, kind, limit, include=include)
+        return self._pipeline.suggest(at, segment, kind, limit, include=include, known=known)
 
     def score(
         self,

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +131,7 @@ class ToyAssistant:
     """Instant suggestions on the toy volume. `before` runs first in every `suggest`."""
 
     preparing = False
-    judge = "toy-model toy"
+    judge = f"{'0' * 64} toy"
 
     def __init__(self, folder: Path | None = None) -> None:
         roots = {} if folder is None else {"toy": folder}
@@ -141,7 +141,7 @@ class ToyAssistant:
         self.gone: set[str] = set()
         """Sites that were there once."""
 
-    def suggest(self, at, segment, kind=None, limit=16, *, include=None):  # noqa: ARG002
+    def suggest(self, at, segment, kind=None, limit=16, *, include=None, known=None):  # noqa: ARG002
         self.before(at, segment)
         if include is not None and include.site.key(INFO.name, INFO.version) in self.gone:
             raise SegmentNotFoundError("The segment has changed.")
@@ -151,7 +151,10 @@ class ToyAssistant:
             raise BackgroundError("There is no segment at the cursor. Point at one and press p.")
         if not BASE <= segment < BASE + 27:
             raise SegmentNotFoundError(f"There is no segment {segment} in this volume.")
-        return toy_list(segment, at)
+        found = toy_list(segment, at)
+        left_out = known([s.id for s in found.suggestions]) if known else set()
+        kept = tuple(s for s in found.suggestions if s.id not in left_out)
+        return replace(found, suggestions=kept)
 
     def views_of(self, suggestion_id):
         data = f"views of {suggestion_id}".encode()

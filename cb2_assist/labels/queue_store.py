@@ -102,6 +102,11 @@ class QueueItem:
     calibrator: str
 
     @property
+    def judge(self) -> str:
+        """Names model and calibrator: the same text, the same score."""
+        return f"{self.model_sha256} {self.calibrator}"
+
+    @property
     def site(self) -> Site:
         """The question."""
         return self.suggestion.site
@@ -214,6 +219,9 @@ class QueueStore(Protocol):
 
     def fills(self, dataset: str, version: str) -> list[Fill]:
         """Fills, the one that was written last first."""
+
+    def known(self, dataset: str, version: str, sites: Sequence[str], judge: str) -> set[str]:
+        """Those of the sites that are there and were judged so, stale ones left out."""
 
     def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
         """Sites that can be drawn: undecided, not stale, on nobody's screen."""

@@ -114,6 +114,16 @@ class SqliteQueueStore:
         )
         return [_fill(row) for row in rows]
 
+    def known(self, dataset: str, version: str, sites: Sequence[str], judge: str) -> set[str]:
+        """See `QueueStore.known`."""
+        rows = self._readers.rows(
+            "SELECT site FROM queue_items WHERE dataset = ? AND version = ?"
+            " AND site IN (SELECT value FROM json_each(?))"
+            " AND model_sha256 || ' ' || calibrator = ? AND stale IS NULL",
+            (dataset, version, json.dumps(list(sites)), judge),
+        )
+        return {site for (site,) in rows}
+
     def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
         """See `QueueStore.waiting`."""
         where, values = _within(scope)

@@ -30,8 +30,10 @@ class Judge(Protocol):
         segment: SegmentId | None,
         kind: Kind | None = None,
         limit: int = MAX_CANDIDATES,
+        *,
+        known: Callable[[list[str]], set[str]] | None = None,
     ) -> SuggestionList:
-        """Ranked suggestions at a point."""
+        """Ranked suggestions at a point, without those that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def fill(
 ) -> FillProgress:
     """Ask at every stop and keep each site once. Each stop is durable when the next begins.
 
+    What this model has judged before, from another stop or in another fill, is not judged again.
+
     A fill that was broken off goes on where it stopped when it is called with the same scope,
     stops, kind and model.
 
@@ -93,7 +97,7 @@ def fill(
         if (stop is not None and stop.is_set()) or (limit is not None and state.new >= limit):
             break
         before_each()
-        items, missed = _ask(judge, scope, stops[n], kind)
+        items, missed = _ask(judge, queue, scope, stops[n], kind)
         kept = items
         if limit is not None:
             kept = items[: _within_limit(queue, items, limit - state.new)]
@@ -134,9 +138,14 @@ def items_of(found: SuggestionList, scope: Scope) -> list[QueueItem]:
     ]
 
 
-def _ask(judge: Judge, scope: Scope, stop: Stop, kind: Kind | None) -> tuple[list[QueueItem], int]:
+def _ask(
+    judge: Judge, queue: QueueStore, scope: Scope, stop: Stop, kind: Kind | None
+) -> tuple[list[QueueItem], int]:
+    def known(sites: list[str]) -> set[str]:
+        return queue.known(scope.dataset, scope.version, sites, judge.judge)
+
     try:
-        found = judge.suggest(stop.at, stop.segment, kind)
+        found = judge.suggest(stop.at, stop.segment, kind, known=known)
     except (BackgroundError, OutOfBoundsError, SegmentNotFoundError):
         return [], 1
     return items_of(found, scope), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
@@ -63,8 +64,9 @@ class Assistant(Protocol):
         limit: int = 16,
         *,
         include: Candidate | None = None,
+        known: Callable[[list[str]], set[str]] | None = None,
     ) -> SuggestionList:
-        """Ranked suggestions at a point; ``include`` is among them in any case.
+        """Ranked suggestions at a point; ``include`` is among them, what is ``known`` is not.
 
         Raises:
             AssistError: Outside, on background, no such segment, unreadable data.

@@ -209,6 +209,17 @@ class QueueStoreContract:
         put(store, 1)
         assert states(store) == {"open": 1}
 
+    def test_what_was_judged_by_a_model_is_known(self, store) -> None:
+        put(store, 1, 2)
+        ids = [suggestion(n).id for n in range(4)]
+        judge = queue_item(1).judge
+        assert store.queue.known(DATASET, VERSION, ids, judge) == sites(1, 2)
+        assert store.queue.known(DATASET, VERSION, ids[:2], judge) == sites(1)
+        assert store.queue.known(DATASET, VERSION, ids, "another") == set()
+        assert store.queue.known(DATASET, "v2", ids, judge) == set()
+        store.queue.mark_stale(DATASET, VERSION, ids[1], "gone", user=USER, now=NOW)
+        assert store.queue.known(DATASET, VERSION, ids, judge) == sites(2)
+
     def test_scopes_are_told_apart(self, store) -> None:
         put(store, 0, 1, 2)
         partner = segment_id(BIG + 2)

@@ -112,18 +112,21 @@ def test_only_what_lies_in_the_box_is_kept(assistant, queue) -> None:
 
 
 class Faulty:
-    """An assistant that stops answering."""
+    """An assistant that remembers what it was asked, and stops answering."""
 
     def __init__(self, assistant, after: int) -> None:
         self.assistant, self.judge, self.left = assistant, assistant.judge, after
         self.asked: list[PointNm] = []
+        self.judged: list[str] = []
 
-    def suggest(self, at, segment, kind=None, limit=16):
+    def suggest(self, at, segment, kind=None, limit=16, *, known=None):
         self.asked.append(at)
         if self.left == 0:
             raise DatasetError("The disk is away.")
         self.left -= 1
-        return self.assistant.suggest(at, segment, kind, limit)
+        found = self.assistant.suggest(at, segment, kind, limit, known=known)
+        self.judged += [s.id for s in found.suggestions]
+        return found
 
 
 def test_a_fill_that_broke_off_goes_on_where_it_stopped(assistant, queue) -> None:
@@ -152,3 +155,22 @@ def test_a_fill_can_be_stopped_between_places(assistant, queue, scope, stops) ->
     stop.set()
     assert fill(assistant, queue, scope, stops, stop=stop).done == 0
     assert sites(queue, scope) == {}
+
+
+def test_nothing_is_judged_twice_by_one_model(assistant, queue) -> None:
+    info, source = assistant.info, assistant.source
+    scope, stops = Scope(info.name, info.version), stops_in_box(source, source.bounds)
+    first = Faulty(assistant, 100)
+    fill(first, queue, scope, stops)
+    assert sorted(first.judged) == sorted(sites(queue, scope))
+    second = Faulty(assistant, 100)
+    fill(second, queue, scope, stops)
+    assert len(second.asked) == len(stops)
+    assert second.judged == []
+    queue.mark_stale(info.name, info.version, first.judged[0], "test", user="x", now=0.0)
+    third = Faulty(assistant, 100)
+    fill(third, queue, scope, stops)
+    assert third.judged == [first.judged[0]], "what was lost is looked at again"
+    second.judge = "another model"
+    fill(second, queue, scope, stops)
+    assert set(second.judged) == set(first.judged)
