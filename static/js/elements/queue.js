@@ -21,16 +21,18 @@ export class Queue extends HTMLElement {
   }
 
   /** @param {View} view */
-  update({ queue }) {
+  update({ queue, selected }) {
     this.hidden = queue === null;
     if (queue === null) return;
     const [done, total] = queue.filling ?? [0, 0];
-    const more = queue.filling && (total ? ` · searching, ${done} of ${total}` : " · searching");
+    const more = queue.filling && (total ? ` · searching ${done}/${total}` : " · searching");
     write(this.open, `queue: ${queue.open} open${more ?? ""}`);
     this.open.title = `in ${queue.words}`;
     const how = queue.explore ? "picked at random" : "picked by rank";
-    write(this.chosen, queue.site ? how : "");
-    this.chosen.title = queue.site && queue.explore ? WHY_RANDOM : "";
+    // others on its list were not picked
+    const isPicked = queue.site !== null && queue.site === selected;
+    write(this.chosen, isPicked ? how : "");
+    this.chosen.title = isPicked && queue.explore ? WHY_RANDOM : "";
   }
 }
 
