@@ -218,6 +218,9 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("queue", QUEUE_STATEMENTS),
 )
 
+QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("queue")
+"""Files of an older schema have no queue."""
+
 OLDEST_READABLE = 1
 """Files from this schema on can be read as they are; a writer brings them up to date."""
 

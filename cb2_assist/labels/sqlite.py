@@ -25,7 +25,13 @@ from cb2_assist.labels.rows import (
     event_of,
     find_event,
 )
-from cb2_assist.labels.schema import MIGRATIONS, OLDEST_READABLE, migrate, schema_version
+from cb2_assist.labels.schema import (
+    MIGRATIONS,
+    OLDEST_READABLE,
+    QUEUE_SINCE,
+    migrate,
+    schema_version,
+)
 from cb2_assist.labels.sqlite_queue import SqliteQueueStore
 from cb2_assist.labels.store import (
     EventKind,
@@ -93,7 +99,18 @@ class SqliteLabelStore:
 
     @property
     def queue(self) -> SqliteQueueStore:
-        """In the same file."""
+        """In the same file.
+
+        Raises:
+            LabelError: Opened for reading, and written before there was a queue.
+        """
+        with self._readers.borrow() as conn:
+            version = schema_version(conn)
+        if version < QUEUE_SINCE:
+            raise LabelError(
+                f"{self._path} was written by an older cb2-assist and has no queue. Fill one with "
+                "`cb2-assist queue fill`, or open the file once with `cb2-assist serve`."
+            )
         return self._queue
 
     def append(self, event: NewEvent) -> LabelEvent:

@@ -82,6 +82,7 @@ class QueueWalk:
         self._ahead: tuple[str, Future[SuggestionList]] | None = None
         self._scope: Scope | None = None
         self._renewed = 0.0
+        self._is_closing = False
         self._search = Search(session, assistant, queue, on_found=self._found_more, clock=clock)
         session.on_event = self._look_soon
 
@@ -93,6 +94,7 @@ class QueueWalk:
 
     def close(self, timeout_s: float) -> bool:
         """Stop background work; returns whether it ended in time."""
+        self._is_closing = True
         done = self._search.close(timeout_s)
         return self._lane.close(timeout_s) and done
 
@@ -299,7 +301,7 @@ class QueueWalk:
     def _look_soon(self) -> None:
         """Count again and make the next list, in the background."""
         if self._scope is not None:
-            self._lane.submit(self._look_ahead, self._scope).add_done_callback(_told)
+            self._lane.submit(self._look_ahead, self._scope).add_done_callback(self._told)
 
     def _look_ahead(self, scope: Scope) -> None:
         self._mark()
@@ -327,7 +329,8 @@ class QueueWalk:
         n = sum(t.n for t in tally if t.state in waiting)
         self._session.set_queue(QueueMark(scope.words, n, self._search.progress))
 
-
-def _told(done: Future[None]) -> None:
-    if not done.cancelled() and (error := done.exception()) is not None:
-        log.warning("The queue could not be looked through ahead: %s", error)
+    def _told(self, done: Future[None]) -> None:
+        if done.cancelled() or self._is_closing:
+            return
+        if (error := done.exception()) is not None:
+            log.warning("The queue could not be looked through ahead: %s", error)

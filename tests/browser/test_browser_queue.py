@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -141,25 +140,3 @@ def test_q_on_a_new_segment_searches_it_and_undo_reopens(tab: Tab, tmp_path: Pat
     tab.settle()
     assert status(labels)["decided"] == 0
     assert tab.selected_id == first
-
-
-def test_how_long_q_takes(tab: Tab, labels: str) -> None:
-    """Prints p50 and max from q to the list, next to those of p in the same run."""
-    assert labels
-    press_q(tab)
-    for _ in range(15):
-        # as a person would: a look at the site, and then on
-        time_to_look = time.monotonic() + 0.3
-        tab.until("() => cb2.page.viewer.isComplete")
-        while time.monotonic() < time_to_look:
-            tab.settle()
-        press_q(tab)
-    tab.point_at()
-    for _ in range(15):
-        tab.propose()
-    tab.until("() => cb2.timings.proposals.every((p) => p.painted)")
-    rows = tab.page.evaluate("cb2.timings.proposals")
-    for kind in ("queue", "propose"):
-        took = sorted(p["painted"] - p["asked"] for p in rows if p["type"] == kind)
-        print(f"{kind}: p50 {took[len(took) // 2]:.0f} ms, max {took[-1]:.0f} ms, n {len(took)}")
-        assert len(took) >= 15

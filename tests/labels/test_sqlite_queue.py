@@ -16,7 +16,7 @@ import pytest
 from contracts.queue_store import ALL, NOW, QueueStoreContract, put, take
 from label_makers import DATASET, USER, VERSION, queue_item, suggestion
 
-from cb2_assist.core.errors import LabelFileReadOnlyError
+from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.labels import filesystem
 from cb2_assist.labels.schema import MIGRATIONS, migrate
 from cb2_assist.labels.sqlite import SqliteLabelStore
@@ -92,6 +92,11 @@ def test_a_label_file_from_before_the_queue_gets_one(path: Path) -> None:
     conn = sqlite3.connect(path, isolation_level=None)
     migrate(conn, MIGRATIONS[:before])
     conn.close()
+    with (
+        SqliteLabelStore(path, read_only=True) as reader,
+        pytest.raises(LabelError, match="has no queue"),
+    ):
+        assert reader.queue
     with SqliteLabelStore(path) as store:
         put(store, 1)
         assert len(store.queue.waiting(ALL, now=NOW)) == 1

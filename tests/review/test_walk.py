@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -449,6 +450,30 @@ def test_the_next_list_is_made_ahead(world: World) -> None:
     assert world.site == expected
     mine = [at for thread, at in asked if thread is threading.current_thread()]
     assert mine == [], "nothing was computed while the person waited"
+
+
+@pytest.mark.benchmark
+def test_q_is_quicker_than_p(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints both, where a list takes 200 ms to make and the person looks until the next is there."""
+    world.fill()
+    world.assistant.before = lambda _at, _segment: threading.Event().wait(0.2)
+    world.q()
+    took: dict[str, list[float]] = {"q": [], "p": []}
+    for n in range(8):
+        wait_until(lambda: world.walk._ahead is not None and world.walk._ahead[1].done())
+        begun = time.perf_counter()
+        world.q()
+        took["q"].append(time.perf_counter() - begun)
+        if n % 2:
+            world.decide()
+    for _ in range(4):
+        begun = time.perf_counter()
+        world.p()
+        took["p"].append(time.perf_counter() - begun)
+    q, p = (1e3 * sorted(took[key])[len(took[key]) // 2] for key in ("q", "p"))
+    with capsys.disabled():
+        print(f"\nto the list, p50: q {q:.0f} ms (n 8), p {p:.0f} ms (n 4)")
+    assert q < p
 
 
 def test_a_later_p_makes_q_void(world: World) -> None:
