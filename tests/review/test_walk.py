@@ -454,7 +454,7 @@ def test_the_next_list_is_made_ahead(world: World) -> None:
 
 @pytest.mark.benchmark
 def test_q_is_quicker_than_p(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints both, where a list takes 200 ms to make and the person looks until the next is there."""
+    """Prints both, where a list takes 200 ms and the person looks until the next one is there."""
     world.fill()
     world.assistant.before = lambda _at, _segment: threading.Event().wait(0.2)
     world.q()
