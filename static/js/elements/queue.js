@@ -27,7 +27,8 @@ export class Queue extends HTMLElement {
     const [done, total] = queue.filling ?? [0, 0];
     const more = queue.filling && (total ? ` · searching ${done}/${total}` : " · searching");
     write(this.open, `queue: ${queue.open} open${more ?? ""}`);
-    this.open.title = `in ${queue.words}`;
+    const searched = total ? `; ${done} of ${total} places searched` : "";
+    this.open.title = `in ${queue.words}${searched}`;
     const how = queue.explore ? "picked at random" : "picked by rank";
     // others on its list were not picked
     const isPicked = queue.site !== null && queue.site === selected;
