@@ -14,6 +14,7 @@ from cb2_assist.core.errors import AssistError, DatasetError, ModelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import (
     BaseRate,
+    Candidate,
     Kind,
     ModelOutput,
     SegmentId,
@@ -53,15 +54,23 @@ class Assistant:
         """The rates in force."""
         return dict(self._pipeline.base_rates)
 
+    @property
+    def judge(self) -> str:
+        """Names model and calibrator: the same text, the same numbers."""
+        return f"{self._pipeline.facts.sha256} {self._pipeline.calibrator.id}"
+
     def suggest(
         self,
         at: PointNm,
         segment: SegmentId | None = None,
         kind: Kind | None = None,
         limit: int = MAX_CANDIDATES,
+        *,
+        include: Candidate | None = None,
+        known: Callable[[list[str]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point; see `suggestions.pipeline.Pipeline.suggest`."""
-        return self._pipeline.suggest(at, segment, kind, limit)
+        return self._pipeline.suggest(at, segment, kind, limit, include=include, known=known)
 
     def score(
         self,
@@ -204,20 +213,16 @@ def build_assistant(
         DatasetError: The dataset cannot be opened.
         ModelError: Model or device cannot be used.
     """
-    import platformdirs
-
     from cb2_assist.datasets.registry import open_dataset
 
     source = open_dataset(dataset.name, dataset.file)
     try:
         from cb2_assist.model.card import check_card
-        from cb2_assist.suggestions.base_rate import read_base_rates, state_file
         from cb2_assist.suggestions.calibration import calibrator_from_card
         from cb2_assist.suggestions.pipeline import ModelFacts, Pipeline
 
         folder = model or resource_dir("models") / DEFAULT_MODEL
         loaded = check_card(folder)
-        state = platformdirs.user_data_path("cb2-assist", appauthor=False)
         predictor = _PredictorSoon(folder, device, threads) if network else _NoNetwork()
         if not soon:
             predictor.wait()
@@ -233,7 +238,7 @@ def build_assistant(
                 loaded.views.em_oblique,
             ),
             calibrator_from_card(loaded.card),
-            read_base_rates(state_file(state, source.info.name), loaded.card),
+            _saved_rates(source.info.name, loaded.card),
             threads=threads,
         )
     except BaseException:
@@ -246,6 +251,45 @@ def build_assistant(
         source.close()
 
     return Assistant(source, pipeline, close)
+
+
+def saved_base_rates(dataset: str, model: Path | None = None) -> dict[Kind, BaseRate]:
+    """The rates in force for a dataset, without opening it.
+
+    Args:
+        dataset: Its name.
+        model: Model folder; None is the shipped one.
+
+    Raises:
+        AssistError: The saved state is damaged.
+        ModelError: The model cannot be used.
+    """
+    from cb2_assist.model.card import check_card
+
+    folder = model or resource_dir("models") / DEFAULT_MODEL
+    return _saved_rates(dataset, check_card(folder).card)
+
+
+def _saved_rates(dataset: str, card: Mapping[str, Any]) -> dict[Kind, BaseRate]:
+    import platformdirs
+
+    from cb2_assist.suggestions.base_rate import read_base_rates, state_file
+
+    state = platformdirs.user_data_path("cb2-assist", appauthor=False)
+    return read_base_rates(state_file(state, dataset), card)
+
+
+def dataset_name(dataset: DatasetChoice) -> str:
+    """Name of a dataset, without opening its volumes.
+
+    Raises:
+        DatasetError: The dataset file is missing or damaged.
+    """
+    if dataset.file is None:
+        return str(dataset.name)
+    from cb2_assist.datasets.dataset_file import read_dataset_file
+
+    return read_dataset_file(dataset.file).name
 
 
 def warm_up(assistant: Assistant, at: PointNm | None = None) -> None:
@@ -345,6 +389,7 @@ def run_server(
             on_ready=ready,
             stop=stop,
             start_at=start,
+            queue=store.queue,
             options=Options(
                 user=options.user,
                 host=options.host,

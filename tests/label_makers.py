@@ -17,6 +17,7 @@ from cb2_assist.core.records import (
     ViewScore,
     segment_id,
 )
+from cb2_assist.labels.queue_store import QueueItem
 
 DATASET, VERSION, USER = "demo", "v1", "ada"
 BIG = 2**63 + 9007199254740993
@@ -69,3 +70,9 @@ def decision(
         supervoxels=(segment_id(BIG + 500), segment_id(BIG + 501)),
     )
     return replace(plain, **changes)
+
+
+def queue_item(n: int = 0, kind: Kind = Kind.JOIN, **changes: Any) -> QueueItem:
+    """`suggestion(n)` as the queue keeps it; `changes` are of the suggestion."""
+    made = replace(suggestion(n, kind), views=(), **changes)
+    return QueueItem(DATASET, VERSION, made, 0.2, "ab" * 32, "cal-1")

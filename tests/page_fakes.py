@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from cb2_assist.core.records import (
     SuggestionList,
     ViewScore,
 )
-from cb2_assist.datasets.source import DatasetInfo, ViewerLayers
+from cb2_assist.datasets.source import Cutout, DatasetInfo, ViewerLayers
 
 BASE = 2**53 + 11
 """Ids lie above 2**53, where a browser's numbers lose digits."""
@@ -122,27 +122,39 @@ class ToySource:
         default_factory=lambda: BoxVx(PointVoxel(0, 0, 0), PointVoxel(SIZE, SIZE, SIZE))
     )
 
+    def cutout(self, box: BoxVx) -> Cutout:
+        seg = label_volume()
+        return Cutout(self.bounds, RESOLUTION, np.zeros(seg.shape, np.uint8), seg).crop(box)
+
 
 class ToyAssistant:
     """Instant suggestions on the toy volume. `before` runs first in every `suggest`."""
 
     preparing = False
+    judge = f"{'0' * 64} toy"
 
     def __init__(self, folder: Path | None = None) -> None:
         roots = {} if folder is None else {"toy": folder}
         self.info = INFO
         self.source = ToySource(ViewerLayers("toy/em", "toy/seg", RESOLUTION, roots))
         self.before: Callable[[PointNm, SegmentId | None], None] = lambda _at, _segment: None
+        self.gone: set[str] = set()
+        """Sites that were there once."""
 
-    def suggest(self, at, segment, kind=None, limit=16):  # noqa: ARG002
+    def suggest(self, at, segment, kind=None, limit=16, *, include=None, known=None):  # noqa: ARG002
         self.before(at, segment)
+        if include is not None and include.site.key(INFO.name, INFO.version) in self.gone:
+            raise SegmentNotFoundError("The segment has changed.")
         if segment is None:
             segment = segment_of(at)
         if segment == 0:
             raise BackgroundError("There is no segment at the cursor. Point at one and press p.")
         if not BASE <= segment < BASE + 27:
             raise SegmentNotFoundError(f"There is no segment {segment} in this volume.")
-        return toy_list(segment, at)
+        found = toy_list(segment, at)
+        left_out = known([s.id for s in found.suggestions]) if known else set()
+        kept = tuple(s for s in found.suggestions if s.id not in left_out)
+        return replace(found, suggestions=kept)
 
     def views_of(self, suggestion_id):
         data = f"views of {suggestion_id}".encode()

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from page_fakes import MemoryLog, MemoryViews, ToyAssistant
+from page_fakes import INFO, MemoryLog, MemoryViews, ToyAssistant
 from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from cb2_assist.core.geometry import PointNm
+from cb2_assist.decisions.log import DecisionLog
+from cb2_assist.labels.queue_store import QueueStore
+from cb2_assist.labels.store import LabelStore
 from cb2_assist.server.serve import Options, RunningServer
 from cb2_assist.viewer.mount import ViewerMount
 from cb2_assist.viewer.scene import Scene
@@ -29,6 +32,7 @@ class Served:
     assistant: ToyAssistant
     log: MemoryLog
     views: MemoryViews
+    queue: QueueStore | None = None
 
     @property
     def host(self) -> str:
@@ -109,14 +113,19 @@ class Page:
         self.socket.close()
 
 
-def start(folder: Path, **options) -> Served:
+def start(folder: Path, store: LabelStore | None = None, **options) -> Served:
+    """A server whose decisions are kept in memory, or in a store together with its queue."""
     assistant, log, views = ToyAssistant(folder), MemoryLog(), MemoryViews()
+    if store is not None:
+        log = DecisionLog(store, user="tester", dataset=INFO.name, version=INFO.version)
+    queue = store and store.queue
     scene = Scene(assistant.source.layers, PointNm(480, 480, 480))
     server = RunningServer(
         assistant,
         log,
         views,
         partial(ViewerMount, scene),
+        queue=queue,
         options=Options(user="tester", **{"port": 0, **options}),
     )
-    return Served(server, assistant, log, views)
+    return Served(server, assistant, log, views, queue)

@@ -25,7 +25,8 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The server ran, was told to stop, and everything it held is closed."""
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who is logged in."""
     with contextlib.suppress(OSError, KeyError, ImportError):
         return getpass.getuser()
     return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "someone"
@@ -97,7 +98,7 @@ def serve(
         run_server(
             assistant,
             ServeOptions(
-                user=user or _user(),
+                user=user or user_name(),
                 labels=labels,
                 host=host,
                 port=port,

@@ -94,6 +94,7 @@ DEFAULT_KEYS: tuple[KeyBinding, ...] = (
     KeyBinding("unsure", (_letter("g"),), "unsure: cannot tell"),
     KeyBinding("next", (_letter("j"),), "next suggestion", repeats=True),
     KeyBinding("previous", (_letter("k"),), "previous suggestion", repeats=True),
+    KeyBinding("queue", (_letter("q"),), "next site of the queue; skips this one if undecided"),
     KeyBinding("undo", (_letter("u"), _letter("z", ctrl=True)), "undo the last verdict"),
     # the viewer would start a tool bound to Z with it, which nobody does
     KeyBinding(

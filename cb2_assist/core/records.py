@@ -189,8 +189,43 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
+class Draw:
+    """How the queue chose a site, so that a label's weight can be worked out later."""
+
+    id: int
+    """Of the draw, in the label store."""
+    site: str
+    """`Suggestion.id` of the site that was drawn."""
+    scope: str
+    """Which part of the queue it was drawn from, as `labels.queue_store.Scope.text` writes it."""
+    strategy: str
+    """What the queue was sorted by."""
+    explore: bool
+    """Whether the draw was one of the random ones."""
+    floor: float
+    """Share of draws that are random."""
+    probability: float
+    """That this site was the one drawn, given the sites that were waiting."""
+    n_open: int
+    """Sites that were waiting."""
+
+    def propensity(self) -> dict[str, Any]:
+        """As `Decision.propensity` keeps it."""
+        return {
+            "how": "queue",
+            "strategy": self.strategy,
+            "explore": self.explore,
+            "floor": self.floor,
+            "probability": self.probability,
+            "n_open": self.n_open,
+            "draw": self.id,
+            "scope": self.scope,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SuggestionList:
-    """Everything that one `p` brought up."""
+    """Everything that one `p` brought up, or one `q`."""
 
     dataset: str
     version: str
@@ -206,6 +241,19 @@ class SuggestionList:
     """``candidates``, ``views``, ``model``, ``total``."""
     note: str = ""
     """Why the list is short or empty, in words; empty when there is nothing to say."""
+    drawn: Draw | None = None
+    """Present when the queue led here. Not part of the document."""
+
+    def propensity_of(self, suggestion_id: str) -> dict[str, Any]:
+        """How a suggestion of this list came to be asked, as `Decision.propensity` keeps it.
+
+        Others on the list of a site from the queue were not drawn themselves: ``queue_list``.
+        """
+        if self.drawn is None:
+            return {"how": "cursor"}
+        if suggestion_id == self.drawn.site:
+            return self.drawn.propensity()
+        return {"how": "queue_list", "draw": self.drawn.id, "site": self.drawn.site}
 
     def to_json(self) -> dict[str, Any]:
         """The document of `suggest --json`."""
@@ -266,7 +314,10 @@ class Decision:
     supervoxels: tuple[SegmentId, SegmentId | None]
     score_hidden: bool = False
     propensity: dict[str, Any] = field(default_factory=lambda: {"how": "cursor"})
-    """How the site came to be asked; ``{"how": "cursor"}``: the person pointed there."""
+    """How the site came to be asked; ``{"how": "cursor"}``: the person pointed there.
+
+    See `SuggestionList.propensity_of`.
+    """
     joint: bool = False
     reason: str = ""
     views_sha256: str | None = None

@@ -125,6 +125,20 @@ def check_schema(conn: sqlite3.Connection, path: Path) -> None:
         )
 
 
+@contextmanager
+def in_transaction(conn: sqlite3.Connection) -> Iterator[None]:
+    """All that is written in the block, or none of it; on return it is on disk."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    except BaseException:
+        # a full disk may have rolled the transaction back already
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
 class Readers:
     """Read-only connections, handed out one a reader and kept for the next."""
 
@@ -150,7 +164,7 @@ class Readers:
         except sqlite3.Error as e:
             raise label_error(self._path, e) from e
 
-    def rows(self, sql: str, values: Sequence[str | int] = ()) -> Iterator[tuple[Any, ...]]:
+    def rows(self, sql: str, values: Sequence[str | float] = ()) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, one at a time, on one connection and one snapshot."""
         # the cursor is closed first: an open one would keep its snapshot for the next borrower
         with self.borrow() as conn, closing(conn.execute(sql, values)) as cursor:

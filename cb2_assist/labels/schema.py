@@ -14,6 +14,8 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cb2_assist.labels.queue_schema import QUEUE_STATEMENTS
+
 APPLICATION_ID = 0x43423241
 """``CB2A``, in the header of every label file."""
 
@@ -213,7 +215,11 @@ MIGRATIONS: tuple[Migration, ...] = (
             _CURRENT_LABELS,
         ),
     ),
+    Migration("queue", QUEUE_STATEMENTS),
 )
+
+QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("queue")
+"""Files of an older schema have no queue."""
 
 OLDEST_READABLE = 1
 """Files from this schema on can be read as they are; a writer brings them up to date."""

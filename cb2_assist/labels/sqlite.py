@@ -25,7 +25,14 @@ from cb2_assist.labels.rows import (
     event_of,
     find_event,
 )
-from cb2_assist.labels.schema import MIGRATIONS, OLDEST_READABLE, migrate, schema_version
+from cb2_assist.labels.schema import (
+    MIGRATIONS,
+    OLDEST_READABLE,
+    QUEUE_SINCE,
+    migrate,
+    schema_version,
+)
+from cb2_assist.labels.sqlite_queue import SqliteQueueStore
 from cb2_assist.labels.store import (
     EventKind,
     EventStep,
@@ -58,6 +65,7 @@ class SqliteLabelStore:
         self._notice = ""
         self._readers = Readers(self._path)
         self._thread: ThreadPoolExecutor | None = None
+        self._queue = SqliteQueueStore(self._readers, self._on_writer)
         if not read_only:
             create_file(self._path)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="labels-writer")
@@ -88,6 +96,22 @@ class SqliteLabelStore:
     def salt(self) -> bytes:
         """Made with the file."""
         return self._salt
+
+    @property
+    def queue(self) -> SqliteQueueStore:
+        """In the same file.
+
+        Raises:
+            LabelError: Opened for reading, and written before there was a queue.
+        """
+        with self._readers.borrow() as conn:
+            version = schema_version(conn)
+        if version < QUEUE_SINCE:
+            raise LabelError(
+                f"{self._path} was written by an older cb2-assist and has no queue. Fill one with "
+                "`cb2-assist queue fill`, or open the file once with `cb2-assist serve`."
+            )
+        return self._queue
 
     def append(self, event: NewEvent) -> LabelEvent:
         """See `LabelStore.append`."""

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, Self
 
 from cb2_assist.core.errors import UsageError
 from cb2_assist.core.records import Decision, LabelEvent, Verdict
+from cb2_assist.labels.queue_store import QueueStore
 
 
 class EventKind(StrEnum):
@@ -120,6 +121,10 @@ class LabelStore(Protocol):
     @property
     def salt(self) -> bytes:
         """Random bytes of this log, for pseudonyms that stay the same from export to export."""
+
+    @property
+    def queue(self) -> QueueStore:
+        """Sites that wait for a verdict."""
 
     def append(self, event: NewEvent) -> LabelEvent:
         """Make an event durable. On return it survives a kill and a power cut.

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
-from cb2_assist.core.records import Decision, Kind, LabelEvent, SegmentId, SuggestionList, Verdict
-from cb2_assist.datasets.source import DatasetInfo, ViewerLayers
+from cb2_assist.core.records import (
+    Candidate,
+    Decision,
+    Kind,
+    LabelEvent,
+    SegmentId,
+    SuggestionList,
+    Verdict,
+)
+from cb2_assist.datasets.source import Cutout, DatasetInfo, ViewerLayers
 
 
 class Place(Protocol):
@@ -24,6 +33,9 @@ class Place(Protocol):
     def layers(self) -> ViewerLayers:
         """What the viewer shows."""
 
+    def cutout(self, box: BoxVx) -> Cutout:
+        """EM and segments of a box, clipped to the bounds."""
+
 
 class Assistant(Protocol):
     """Turns a cursor into suggestions. Methods block and may be called from several threads."""
@@ -37,6 +49,10 @@ class Assistant(Protocol):
         """The open dataset."""
 
     @property
+    def judge(self) -> str:
+        """Names model and calibrator: the same text, the same numbers."""
+
+    @property
     def preparing(self) -> bool:
         """Whether answers still wait for something that is loaded or compiled once."""
 
@@ -46,8 +62,11 @@ class Assistant(Protocol):
         segment: SegmentId | None,
         kind: Kind | None = None,
         limit: int = 16,
+        *,
+        include: Candidate | None = None,
+        known: Callable[[list[str]], set[str]] | None = None,
     ) -> SuggestionList:
-        """Ranked suggestions at a point.
+        """Ranked suggestions at a point; ``include`` is among them, what is ``known`` is not.
 
         Raises:
             AssistError: Outside, on background, no such segment, unreadable data.

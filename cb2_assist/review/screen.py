@@ -47,6 +47,18 @@ class ReasonFor:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueMark:
+    """What the page says about the queue."""
+
+    words: str
+    """Which part of it, e.g. ``segment …123456``."""
+    n_open: int
+    """Sites that still wait in this part, skipped ones included."""
+    filling: tuple[int, int] | None = None
+    """Places looked at and to look at while more sites are searched; 0 of 0: not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Screen:
     """Everything that the page paints."""
 
@@ -66,6 +78,8 @@ class Screen:
     can_redo: bool = False
     reason_for: ReasonFor | None = None
     """The last reject or unsure, until the next verdict, undo, redo or list."""
+    queue: QueueMark | None = None
+    """None before the queue was used."""
 
     @property
     def suggestions(self) -> tuple[Suggestion, ...]:
@@ -104,11 +118,25 @@ class Screen:
             "can_undo": self.can_undo,
             "can_redo": self.can_redo,
             "reason_for": self.reason_for.to_json() if self.reason_for else None,
+            "queue": self._queue_json(),
             "colours": {
                 "segment": SEGMENT_COLOUR,
                 "partner": PARTNER_COLOUR,
                 "preview": PREVIEW_COLOUR,
             },
+        }
+
+    def _queue_json(self) -> dict[str, Any] | None:
+        drawn = self.list.drawn if self.list else None
+        if self.queue is None and drawn is None:
+            return None
+        mark = self.queue or QueueMark("", 0)
+        return {
+            "words": mark.words,
+            "open": mark.n_open,
+            "filling": None if mark.filling is None else list(mark.filling),
+            "site": drawn and drawn.site,
+            "explore": drawn is not None and drawn.explore,
         }
 
 

@@ -28,7 +28,14 @@ from cb2_assist.core.records import (
 from cb2_assist.decisions.log import alternative
 from cb2_assist.review.evidence import Evidence, EvidenceCache
 from cb2_assist.review.ports import Assistant, Log, Views
-from cb2_assist.review.screen import VERDICT_WORDS, ReasonFor, Screen, Status, describe
+from cb2_assist.review.screen import (
+    VERDICT_WORDS,
+    QueueMark,
+    ReasonFor,
+    Screen,
+    Status,
+    describe,
+)
 from cb2_assist.review.state import Cursor, StateFile
 
 log = logging.getLogger(__name__)
@@ -99,6 +106,8 @@ class ReviewSession:
         self._user = user
         self._state = state
         self.on_change = on_change
+        self.on_event: Callable[[], None] = lambda: None
+        """Called after every verdict, undo and redo that was recorded."""
         self._lock = threading.RLock()
         self._recent: OrderedDict[str, SuggestionList] = OrderedDict()
         self._newest_proposal = 0
@@ -153,6 +162,24 @@ class ReviewSession:
             )
             return self._newest_proposal
 
+    def begin_move(self) -> int:
+        """The same where it is not known yet which place comes next."""
+        with self._lock:
+            self._newest_proposal += 1
+            self._change(replace(self._screen, busy_with=BACKGROUND))
+            return self._newest_proposal
+
+    def end_move(self, number: int, text: str, level: str = "info") -> str:
+        """Say why a move came to nothing; the list on screen stays."""
+        with self._lock:
+            if number == self._newest_proposal:
+                self._change(replace(self._screen, busy_with=None), status=text, level=level)
+        return text
+
+    def is_newest(self, number: int) -> bool:
+        """Whether no later proposal has made this one void."""
+        return number == self._newest_proposal
+
     def propose(self, number: int, cursor: Cursor) -> str | None:
         """Find suggestions and put them on screen.
 
@@ -162,10 +189,17 @@ class ReviewSession:
         Raises:
             AssistError: No suggestions can be made there; the list on screen stays.
         """
+        return self.show(number, lambda: self._assistant.suggest(cursor.at, cursor.segment))
+
+    def show(self, number: int, find: Callable[[], SuggestionList]) -> str | None:
+        """Put a list on screen that is still to be made; see `propose`.
+
+        The site that the queue drew is selected, if it led here.
+        """
         if number != self._newest_proposal:
             return None
         try:
-            found = self._assistant.suggest(cursor.at, cursor.segment)
+            found = find()
             verdicts = self._verdicts_of(found)
         except AssistError as error:
             with self._lock:
@@ -186,15 +220,18 @@ class ReviewSession:
             if number != self._newest_proposal:
                 return None
             text = self._install(found, verdicts)
-        self._state.update(cursor=Cursor(found.at, found.segment), version=found.version)
+        self._state.update(cursor=_place_of(found), version=found.version)
         return text
 
     def expect_resume(self) -> None:
         """Say that `resume` will be called; verdicts on unknown suggestions wait for it."""
         self._resumed.clear()
 
-    def resume(self) -> str | None:
+    def resume(self, propose: Callable[[int, Cursor], str | None] | None = None) -> str | None:
         """Propose again where the last session stopped; silent when there is nothing to resume.
+
+        Args:
+            propose: In place of `propose`.
 
         Raises:
             AssistError: As for `propose`.
@@ -203,7 +240,8 @@ class ReviewSession:
         try:
             if saved.cursor is None or saved.version != self._assistant.info.version:
                 return None
-            return self.propose(self.begin_proposal(saved.cursor), saved.cursor)
+            number = self.begin_proposal(saved.cursor)
+            return (propose or self.propose)(number, saved.cursor)
         finally:
             self._resumed.set()
 
@@ -222,6 +260,12 @@ class ReviewSession:
         if found.note:
             text = f"{text} {found.note}" if n else found.note
         screen = replace(self._screen, list=found, verdicts=verdicts)
+        drawn, asked = found.drawn, None
+        if drawn is not None:
+            # one that was skipped is asked again; one that was decided is not
+            asked = drawn.site if verdicts.get(drawn.site) in (None, Verdict.SKIP) else None
+            chosen = next(s for s in found.suggestions if s.id == drawn.site)
+            text = f"From the queue: {describe(chosen)}."
         first = found.suggestions[0].id if n else None
         self._change(
             replace(
@@ -229,7 +273,7 @@ class ReviewSession:
                 list=found,
                 list_number=self._screen.list_number + 1,
                 verdicts=verdicts,
-                selected=screen.next_undecided(None) or first,
+                selected=asked or screen.next_undecided(None) or first,
                 preview=False,
                 busy_with=None,
                 reason_for=None,
@@ -303,7 +347,11 @@ class ReviewSession:
             reason_for = ReasonFor(suggestion.id, answer.idempotency_key)
             text += f" {reason_offer()}."
         return self._after_event(
-            suggestion.id, text, level="good", moves_on=True, reason_for=reason_for
+            suggestion.id,
+            text,
+            level="good",
+            moves_on=answer.verdict is not Verdict.SKIP,
+            reason_for=reason_for,
         )
 
     def give_reason(self, given: GivenReason) -> str:
@@ -366,6 +414,18 @@ class ReviewSession:
         what = f"{VERDICT_WORDS[decision.verdict].lower()} {describe(decision.suggestion)}"
         return self._after_event(decision.suggestion.id, f"{word}: {what}.")
 
+    def say(self, text: str, level: str = "info") -> str:
+        """Put a line in the status."""
+        with self._lock:
+            self._change(self._screen, status=text, level=level)
+        return text
+
+    def set_queue(self, mark: QueueMark | None) -> None:
+        """Say what the page shows about the queue."""
+        with self._lock:
+            if mark != self._screen.queue:
+                self._change(replace(self._screen, queue=mark))
+
     def _after_event(
         self,
         suggestion_id: str,
@@ -406,7 +466,8 @@ class ReviewSession:
                 status=text,
                 level=level,
             )
-            return text
+        self.on_event()
+        return text
 
     def _not_recorded(self, error: AssistError) -> AssistError:
         text = f"NOT recorded: {error}"
@@ -455,6 +516,7 @@ class ReviewSession:
             licence=info.licence,
             species=info.species,
             supervoxels=(suggestion.site.segment, suggestion.site.partner),
+            propensity=shown.propensity_of(suggestion.id),
             reason=suggestion.reason,
             views_sha256=sha256,
         )
@@ -483,3 +545,11 @@ class ReviewSession:
         self._evidence.want(
             [chosen, *(s for s in screen.suggestions if s.id == following and s is not chosen)]
         )
+
+
+def _place_of(found: SuggestionList) -> Cursor:
+    """Where a restart takes a list up again: at the very site that the queue drew."""
+    if found.drawn is not None:
+        site = next(s.site for s in found.suggestions if s.id == found.drawn.site)
+        return Cursor(site.point, site.segment)
+    return Cursor(found.at, found.segment)

@@ -75,11 +75,19 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Go to the next site of the queue."""
+
+    leave: Answer | None
+    """A skip of the queue's site that was on screen; None if there was none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Are you there?"""
 
 
-Message = Propose | Decide | GiveReason | Select | Undo | Redo | Preview | Ping
+Message = Propose | Decide | GiveReason | Select | Undo | Redo | Preview | Queue | Ping
 
 
 def read_json(text: str | bytes) -> dict[str, Any]:
@@ -150,19 +158,27 @@ def _decide(fields: dict[str, Any]) -> Decide:
         raise BadRequestError(
             f"A verdict is accept, reject or unsure, got {_short(fields.get('verdict'))}."
         )
+    return Decide(_answer(fields, verdict))
+
+
+def _queue(fields: dict[str, Any]) -> Queue:
+    if fields.get("suggestion") is None:
+        return Queue(None)
+    return Queue(_answer(fields, Verdict.SKIP))
+
+
+def _answer(fields: dict[str, Any], verdict: Verdict) -> Answer:
     key = fields.get("key")
     if not isinstance(key, str) or len(key) > 32 or not (key.isprintable() or key == ""):
         raise BadRequestError(f"key must be the name of what was pressed, got {_short(key)}.")
-    return Decide(
-        Answer(
-            suggestion_id=_token(fields, "suggestion"),
-            verdict=verdict,
-            idempotency_key=_token(fields, "idempotency_key"),
-            key=key,
-            shown_ms=_duration(fields, "shown_ms"),
-            age_ms=_duration(fields, "age_ms"),
-            idle_ms=_duration(fields, "idle_ms"),
-        )
+    return Answer(
+        suggestion_id=_token(fields, "suggestion"),
+        verdict=verdict,
+        idempotency_key=_token(fields, "idempotency_key"),
+        key=key,
+        shown_ms=_duration(fields, "shown_ms"),
+        age_ms=_duration(fields, "age_ms"),
+        idle_ms=_duration(fields, "idle_ms"),
     )
 
 
@@ -198,6 +214,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "undo": lambda fields: Undo(_token(fields, "idempotency_key")),
     "redo": lambda fields: Redo(_token(fields, "idempotency_key")),
     "preview": _preview,
+    "queue": _queue,
     "ping": lambda _fields: Ping(),
 }
 

@@ -17,10 +17,12 @@ from tornado.routing import Router
 from cb2_assist.core.errors import PortBusyError, ServerError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
+from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.resources import resource_dir
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
+from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.guard import Guard, GuardedRouter, Secrets
 from cb2_assist.server.routes import Route, build_routes
 from cb2_assist.server.socket import Hub
@@ -88,6 +90,7 @@ class RunningServer:
         *,
         options: Options,
         start_at: Cursor | None = None,
+        queue: QueueStore | None = None,
     ) -> None:
         """Listen and take up the last session.
 
@@ -99,6 +102,7 @@ class RunningServer:
             options: Address, user, keys, memory.
             start_at: Where to begin. With a segment, suggestions are made there at once; None
                 resumes where the last session stopped.
+            queue: Sites that wait, for `q`; None: there is no queue.
 
         Raises:
             PortBusyError: The given port is taken.
@@ -119,7 +123,10 @@ class RunningServer:
         self.session = ReviewSession(
             assistant, decisions, views, user=options.user, state=self._state
         )
-        self._hub = Hub(self.session, bindings, secrets.server_id)
+        self._walk = None
+        if queue is not None:
+            self._walk = QueueWalk(self.session, assistant, decisions, queue, user=options.user)
+        self._hub = Hub(self.session, bindings, secrets.server_id, self._walk)
         routes = self._routes(assistant, secrets, bindings)
 
         def open_at(number: int) -> Mount:
@@ -181,7 +188,7 @@ class RunningServer:
     def _begin(self, start_at: Cursor | None) -> None:
         session = self.session
         if start_at is None:
-            self._hub.propose_unasked(session.resume)
+            self._hub.propose_unasked(self._walk.resume if self._walk else session.resume)
         elif start_at.segment is not None:
             number = session.begin_proposal(start_at)
             self._hub.propose_unasked(lambda: session.propose(number, start_at))
@@ -204,6 +211,7 @@ def serve(
     on_ready: Callable[[str], None],
     stop: threading.Event | None = None,
     start_at: Cursor | None = None,
+    queue: QueueStore | None = None,
     options: Options,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then stop cleanly within five seconds.
@@ -216,6 +224,7 @@ def serve(
         on_ready: Called with the address, token included, once it answers.
         stop: Ends the server when set; signals set it too when this is the main thread.
         start_at: Where to begin, as for `RunningServer`.
+        queue: Sites that wait, for `q`.
         options: Address, user, keys, memory.
 
     Raises:
@@ -236,6 +245,7 @@ def serve(
             mount,
             options=options,
             start_at=start_at,
+            queue=queue,
         )
         try:
             on_ready(running.url)

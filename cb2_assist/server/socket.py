@@ -12,10 +12,11 @@ from typing import Any
 
 from tornado import websocket
 
-from cb2_assist.core.errors import AssistError
+from cb2_assist.core.errors import AssistError, DecisionError
 from cb2_assist.core.keys import KeyBinding
 from cb2_assist.review.lanes import Lane
-from cb2_assist.review.session import ReviewSession
+from cb2_assist.review.session import Answer, ReviewSession
+from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.messages import (
     Decide,
     GiveReason,
@@ -23,6 +24,7 @@ from cb2_assist.server.messages import (
     Ping,
     Preview,
     Propose,
+    Queue,
     Redo,
     Select,
     Undo,
@@ -48,6 +50,8 @@ class Hub:
     session: ReviewSession
     keys: tuple[KeyBinding, ...]
     server_id: str
+    walk: QueueWalk | None = None
+    """None: there is no queue to go through."""
     pages: set[PageSocket] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -106,10 +110,23 @@ class Hub:
                 return self._in_order.submit(session.undo, key)
             case Redo(key):
                 return self._in_order.submit(session.redo, key)
+            case Queue(leave):
+                return self._walk(leave)
             case Ping():
+                if self.walk is not None:
+                    self.walk.seen()
                 done: Future[str | None] = Future()
                 done.set_result(None)
                 return done
+
+    def _walk(self, leave: Answer | None) -> Future[str | None]:
+        """The skip among the verdicts, in their order; the list beside them."""
+        walk = self.walk
+        if walk is None:
+            raise DecisionError("This server has no queue.")
+        number = self.session.begin_move()
+        begun = self._in_order.submit(walk.begin, leave)
+        return self.propose(lambda: walk.show(number, begun))
 
     def propose(self, call: Callable[[], str | None]) -> Future[str | None]:
         """Run a proposal beside the verdicts."""
@@ -131,6 +148,7 @@ class Hub:
         self.is_closing = True
         done &= self._proposals[0].close(0.1)
         done &= self._proposals[1].close(0.1)
+        done &= self.walk is None or self.walk.close(0.1)
         return self.session.close(0.1) and done
 
     def _log_failure(self, done: Future[str | None]) -> None:

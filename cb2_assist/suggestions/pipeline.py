@@ -116,6 +116,9 @@ class Pipeline:
         segment: SegmentId | None,
         kind: Kind | None = None,
         limit: int = MAX_CANDIDATES,
+        *,
+        include: Candidate | None = None,
+        known: Callable[[list[str]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions round a point.
 
@@ -124,11 +127,14 @@ class Pipeline:
             segment: The one to ask about; None takes the segment at the point.
             kind: Only this question; None for both.
             limit: Most candidates to judge.
+            include: Judged in any case, beside what is found.
+            known: Of the given suggestion ids, those that need not be judged; they are left out.
 
         Raises:
             BackgroundError: No segment at the point.
             OutOfBoundsError: The point lies outside the volume.
-            SegmentNotFoundError: ``segment`` does not occur near the point.
+            SegmentNotFoundError: ``segment`` does not occur near the point, or what ``include``
+                asks about is not there (any more).
         """
         start = time.perf_counter()
         at, segment, cutout = self._look(at, segment)
@@ -137,10 +143,21 @@ class Pipeline:
         candidates = find(
             cutout.crop(search), segment, at, radius_nm=SEARCH_RADIUS_NM, kinds=kinds, limit=limit
         )
+        wanted = None if include is None else self._key(include.site)
+        if include is not None and wanted not in {self._key(c.site) for c in candidates}:
+            self._lone_window(include.site)
+            candidates = [include, *candidates]
+        if known is not None:
+            left_out = known([self._key(c.site) for c in candidates])
+            candidates = [c for c in candidates if self._key(c.site) not in left_out]
         found = time.perf_counter()
         rendered = self._pool.map(lambda c: self._candidate_stack(cutout, c.site), candidates)
         pairs = [(c, s) for c, s in zip(candidates, rendered, strict=True) if s is not None]
         candidates, stacks = [c for c, _ in pairs], [s for _, s in pairs]
+        if wanted is not None and wanted not in {self._key(c.site) for c in candidates}:
+            raise SegmentNotFoundError(
+                f"The site at {_text(at)} can no longer be judged: its segment is too thin there."
+            )
         seen = time.perf_counter()
         outputs = self._predictor.predict(stacks, [c.site.kind for c in candidates])
         answered = time.perf_counter()
@@ -342,11 +359,11 @@ class Pipeline:
         output: ModelOutput,
         base_rates: Mapping[Kind, BaseRate] | None = None,
     ) -> Suggestion:
-        site, info = candidate.site, self.source.info
+        site = candidate.site
         base = (base_rates or self.base_rates)[site.kind]
         percentile = self.facts.ood_percentile(output.ood_distance)
         ood = Ood(percentile, percentile > OOD_FLAG_PERCENTILE)
-        key = site.key(info.name, info.version)
+        key = self._key(site)
         with self._lock:
             self._recent[key] = (stack, site)
             self._recent.move_to_end(key)
@@ -362,6 +379,9 @@ class Pipeline:
             ood=ood,
             views=output.views,
         )
+
+    def _key(self, site: Site) -> str:
+        return site.key(self.source.info.name, self.source.info.version)
 
     def _why_empty(self, segment: SegmentId, kind: Kind | None) -> str:
         what = {None: "contact or neck", Kind.JOIN: "contact", Kind.CUT: "neck or junction"}[kind]

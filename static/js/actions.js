@@ -76,6 +76,17 @@ export const ACTIONS = {
     if (shown === null) return page.say("The viewer is not ready yet.", "warn");
     page.say(`Layer ${name} ${shown ? "on" : "off"}.`);
   },
+  queue(page, key) {
+    // named here, at keydown: pressed twice, q does not skip a site that was not seen
+    page.send({
+      type: "queue",
+      suggestion: page.view?.queue?.site ?? null,
+      key,
+      idempotency_key: freshKey(),
+      ...page.activity.read(),
+    });
+    page.say("Taking the next site of the queue …");
+  },
   undo: turn("undo"),
   redo: turn("redo"),
   preview(page) {

@@ -78,7 +78,8 @@ export class Api extends EventTarget {
   /** @param {Request} request */
   #write({ at, ...fields }) {
     const age_ms = at === undefined ? undefined : Math.max(0, performance.now() - at);
-    this.#socket?.send(JSON.stringify(fields.type === "decide" ? { ...fields, age_ms } : fields));
+    const isAnswer = fields.type === "decide" || fields.type === "queue";
+    this.#socket?.send(JSON.stringify(isAnswer ? { ...fields, age_ms } : fields));
   }
 
   /** @param {{type: string} & Record<string, any>} message */

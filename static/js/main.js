@@ -3,6 +3,7 @@
 import "./elements/connection.js";
 import "./elements/header.js";
 import "./elements/help.js";
+import "./elements/queue.js";
 import "./elements/status.js";
 import "./elements/suggestions.js";
 import { Page } from "./page.js";

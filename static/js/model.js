@@ -49,7 +49,7 @@ export function project(snapshot, underWay) {
     if (request.type === "undo" || request.type === "redo") view.reason_for = null;
     if (request.type === "preview") {
       view.preview = view.selected !== null && Boolean(request.shown);
-    } else if (id !== undefined && ids.includes(id)) {
+    } else if (id && ids.includes(id)) {
       const before = view.selected;
       if (request.type === "select") view.selected = id;
       if (request.type === "decide" && request.verdict) {

@@ -33,6 +33,7 @@ export class Page {
     const find = (/** @type {string} */ name) =>
       /** @type {any} */ (document.querySelector(name));
     this.header = find("cb2-header");
+    this.queue = find("cb2-queue");
     this.list = find("cb2-suggestions");
     this.status = find("cb2-status");
     this.help = find("cb2-help");
@@ -133,7 +134,9 @@ export class Page {
     if (request.at !== undefined) this.timings.answer(request.type, request.at);
     this.#render();
     if (!ok && error) this.say(error, request.type === "decide" ? "error" : "warn");
-    if (request.type === "propose" && request.at !== undefined) this.timings.proposal(request.at);
+    if ((request.type === "propose" || request.type === "queue") && request.at !== undefined) {
+      this.timings.proposal(request.type, request.at);
+    }
   }
 
   #render() {
@@ -143,6 +146,7 @@ export class Page {
     this.view = project(this.#snapshot, this.api.underWay.values());
     if (this.view.selected !== before) this.activity.restart();
     this.header.update(this.view);
+    this.queue.update(this.view);
     this.list.update(this.view);
     this.overlay.show(this.view);
   }

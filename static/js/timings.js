@@ -8,7 +8,7 @@ const KEPT = 1_000;
 export class Timings {
   /** @type {KeyTiming[]} */
   keys = [];
-  /** @type {{asked: number, answered: number, painted: number|null}[]} */
+  /** @type {{type: string, asked: number, answered: number, painted: number|null}[]} */
   proposals = [];
   /** @type {{type: string, ms: number}[]} from asking to the server's answer */
   answers = [];
@@ -40,10 +40,11 @@ export class Timings {
 
   /**
    * The answer to a proposal is in the document.
+   * @param {string} type propose or queue
    * @param {number} asked
    */
-  proposal(asked) {
-    const timing = { asked, answered: performance.now(), painted: /** @type {any} */ (null) };
+  proposal(type, asked) {
+    const timing = { type, asked, answered: performance.now(), painted: /** @type {any} */ (null) };
     push(this.proposals, timing);
     afterPaint((now) => (timing.painted = now));
   }

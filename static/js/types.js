@@ -14,11 +14,13 @@
  * @typedef {"accept"|"reject"|"unsure"|"skip"|"none"} Verdict
  * @typedef {{text: string, level: "info"|"good"|"warn"|"error", number: number}} Status
  * @typedef {{suggestion: string, verdict_key?: string}} ReasonFor
+ * @typedef {{words: string, open: number, site: string|null, explore: boolean,
+ *   filling: [number, number]|null}} QueueMark
  * @typedef {{revision: number, list: SuggestionList|null, list_number: number,
  *   verdicts: Record<string, Verdict>,
  *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
  *   reasons: Record<string, string>, reason_for: ReasonFor|null,
- *   can_undo: boolean, can_redo: boolean, sides: number[][][]|null,
+ *   can_undo: boolean, can_redo: boolean, queue: QueueMark|null, sides: number[][][]|null,
  *   colours: {segment: string, partner: string, preview: string},
  *   dataset: {name: string, version: string, species: string, licence: string, citation: string},
  *   resolution_nm: number[], user: string}} Snapshot
@@ -26,7 +28,7 @@
  * @typedef {{key: string, code: string, ctrl: boolean, shift: boolean|null, label: string}} Chord
  * @typedef {{action: string, chords: Chord[], words: string, repeats: boolean,
  *   argument: string}} KeyBinding
- * @typedef {{type: string, id?: string, at?: number, suggestion?: string, verdict?: Verdict,
+ * @typedef {{type: string, id?: string, at?: number, suggestion?: string|null, verdict?: Verdict,
  *   shown?: boolean} & Record<string, unknown>} Request  what the page asks the server for
  * @typedef {{type: "ack", id: string|null, ok: boolean, text: string|null, error: string|null}} Ack
  * @typedef {{segment: string|null, at_nm: number[]}} Cursor

@@ -32,6 +32,7 @@ def main() -> None:
             DecisionLog(store, user=USER, dataset=INFO.name, version=INFO.version),
             ViewsStore(store.views_folder),
             mount,
+            queue=store.queue,
             options=Options(user=USER, port=port, state_path=labels.with_suffix(".json")),
             on_ready=lambda url: print(f"cb2-assist: serving toy at {url}", flush=True),
         )

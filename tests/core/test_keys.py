@@ -23,6 +23,7 @@ AGREED = {
     "unsure": {"g"},
     "next": {"j"},
     "previous": {"k"},
+    "queue": {"q"},
     "undo": {"u", "Ctrl+Z"},
     "redo": {"Ctrl+Shift+Z"},
     "preview": {"t"},

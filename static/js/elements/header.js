@@ -35,10 +35,10 @@ export class Header extends HTMLElement {
     const { dataset, list } = view;
     this.#write("dataset", dataset.name, `${dataset.citation || dataset.name}\nversion ${dataset.version}`);
     const busy = view.busy_with;
-    const name = busy === "0" ? "the cursor" : shortId(busy ?? "");
+    const busyText = busy === "0" ? "looking …" : `looking at ${shortId(busy ?? "")} …`;
     this.toggleAttribute("data-busy", busy !== null);
     const segment = list ? `segment ${shortId(list.segment)}` : "";
-    this.#write("segment", busy === null ? segment : `looking at ${name} …`, list?.segment);
+    this.#write("segment", busy === null ? segment : busyText, list?.segment);
     const n = list?.suggestions.length ?? 0;
     this.#write("progress", n ? `${Object.keys(view.verdicts).length} of ${n} decided` : "");
     const licence = dataset.licence ? `${dataset.species} · ${dataset.licence}` : dataset.species;

@@ -1,0 +1,120 @@
+"""Tables of the queue in a label file.
+
+``queue_items`` says what is asked and who has it; ``queue_draws`` and ``queue_trail`` only grow.
+Whether a site is decided or skipped is worked out from the label events in ``queue_states``.
+"""
+
+from __future__ import annotations
+
+_FILLS = """
+CREATE TABLE queue_fills (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  dataset TEXT NOT NULL,
+  version TEXT NOT NULL,
+  scope TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  judge TEXT NOT NULL,
+  done INTEGER NOT NULL,
+  total INTEGER NOT NULL,
+  updated_at REAL NOT NULL,
+  UNIQUE (dataset, version, scope, kind)
+)"""
+
+_ITEMS = """
+CREATE TABLE queue_items (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  dataset TEXT NOT NULL,
+  version TEXT NOT NULL,
+  site TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  segment TEXT NOT NULL,
+  partner TEXT,
+  x_nm REAL NOT NULL,
+  y_nm REAL NOT NULL,
+  z_nm REAL NOT NULL,
+  reason TEXT NOT NULL,
+  score REAL NOT NULL,
+  confidence REAL NOT NULL,
+  low REAL NOT NULL,
+  high REAL NOT NULL,
+  ood REAL NOT NULL,
+  is_ood INTEGER NOT NULL,
+  base_rate REAL NOT NULL,
+  model_sha256 TEXT NOT NULL,
+  calibrator TEXT NOT NULL,
+  fill INTEGER NOT NULL REFERENCES queue_fills (id),
+  added_at REAL NOT NULL,
+  scored_at REAL NOT NULL,
+  stale TEXT,
+  lease_user TEXT,
+  lease_until REAL,
+  lease_draw INTEGER REFERENCES queue_draws (id),
+  UNIQUE (dataset, version, site)
+)"""
+
+_DRAWS = """
+CREATE TABLE queue_draws (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at REAL NOT NULL,
+  dataset TEXT NOT NULL,
+  version TEXT NOT NULL,
+  user TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  scope TEXT NOT NULL,
+  strategy TEXT NOT NULL,
+  floor REAL NOT NULL,
+  seed INTEGER NOT NULL,
+  n_open INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  explore INTEGER NOT NULL,
+  probability REAL NOT NULL,
+  site TEXT NOT NULL,
+  UNIQUE (dataset, version, user, number)
+)"""
+
+_TRAIL = """
+CREATE TABLE queue_trail (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at REAL NOT NULL,
+  item INTEGER NOT NULL REFERENCES queue_items (id),
+  what TEXT NOT NULL CHECK (what IN ('leased', 'released', 'stale', 'found')),
+  user TEXT,
+  detail TEXT NOT NULL
+)"""
+
+# a skip is no answer: it sends a site to the next round
+_STATES = """
+CREATE VIEW queue_states AS
+SELECT q.*,
+  EXISTS (
+    SELECT 1 FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+    WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site AND s.is_answer = 1
+  ) AS is_decided,
+  (
+    SELECT count(*) FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+    WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site AND s.is_answer = 0
+  ) AS skips
+FROM queue_items q"""
+
+
+def _only_grows(table: str) -> tuple[str, ...]:
+    refuse = f"BEGIN SELECT RAISE(ABORT, '{table} only grows'); END"
+    return (
+        f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse}",
+    )
+
+
+QUEUE_STATEMENTS: tuple[str, ...] = (
+    _FILLS,
+    _DRAWS,
+    _ITEMS,
+    _TRAIL,
+    "CREATE INDEX queue_items_by_segment ON queue_items (dataset, version, segment)",
+    "CREATE INDEX queue_items_by_partner ON queue_items (dataset, version, partner)",
+    "CREATE INDEX queue_items_by_lease ON queue_items (lease_user) WHERE lease_user IS NOT NULL",
+    _STATES,
+    *_only_grows("queue_draws"),
+    *_only_grows("queue_trail"),
+)
+"""One migration's worth."""

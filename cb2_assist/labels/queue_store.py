@@ -1,0 +1,267 @@
+"""What the queue of a label store can do: sites that wait for a verdict, and who has which.
+
+The queue lives in the label database. Whether a site is decided or skipped is not kept here: it
+follows from the events, whoever decided and however they got there, so that undo reopens a site
+and the two can never disagree. Backends share the contract tests in
+`tests/contracts/queue_store.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from cb2_assist.core.errors import AssistError, LabelError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Draw, Kind, SegmentId, Site, Suggestion, segment_id
+
+LEASE_S = 600.0
+"""How long a site that was drawn is kept from others after its page was last seen."""
+
+
+class QueueState(StrEnum):
+    """What became of a site."""
+
+    OPEN = "open"
+    LEASED = "leased"
+    """On somebody's screen."""
+    DECIDED = "decided"
+    """Someone's answer is in force."""
+    SKIPPED = "skipped"
+    """Passed over; comes back after the others."""
+    STALE = "stale"
+    """Was not found any more where it had been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A part of the queue: around segments, in a box, or all of one segmentation version."""
+
+    dataset: str
+    version: str
+    segments: tuple[SegmentId, ...] = ()
+    """Sites with one of these on either side; empty: any."""
+    box_nm: tuple[PointNm, PointNm] | None = None
+    """Sites whose point lies in ``[lo, hi)``; None: anywhere."""
+
+    @property
+    def text(self) -> str:
+        """The same for the same part, dataset and version aside."""
+        document: dict[str, object] = {}
+        if self.segments:
+            document["segments"] = [str(s) for s in sorted(self.segments)]
+        if self.box_nm is not None:
+            document["box_nm"] = [[float(v) for v in p] for p in self.box_nm]
+        return json.dumps(document, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def of_text(cls, dataset: str, version: str, text: str) -> Scope:
+        """Read what `text` wrote.
+
+        Raises:
+            LabelError: It is damaged.
+        """
+        try:
+            got = json.loads(text)
+            box = got.get("box_nm")
+            return cls(
+                dataset,
+                version,
+                tuple(segment_id(s) for s in got.get("segments", ())),
+                None if box is None else (PointNm.of(box[0]), PointNm.of(box[1])),
+            )
+        except (ValueError, TypeError, LookupError, AttributeError, AssistError) as e:
+            raise LabelError(
+                f"A part of the queue cannot be read, got {text!r} ({e}). Fill the queue again."
+            ) from None
+
+    @property
+    def words(self) -> str:
+        """For the status line."""
+        if len(self.segments) == 1:
+            return f"segment …{str(self.segments[0])[-6:]}"
+        if self.segments:
+            return f"{len(self.segments)} segments"
+        return "this dataset" if self.box_nm is None else "the box"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """A site as a fill found and judged it."""
+
+    dataset: str
+    version: str
+    suggestion: Suggestion
+    """Without its views' scores."""
+    base_rate: float
+    """At which `Suggestion.confidence` holds."""
+    model_sha256: str
+    calibrator: str
+
+    @property
+    def judge(self) -> str:
+        """Names model and calibrator: the same text, the same score."""
+        return f"{self.model_sha256} {self.calibrator}"
+
+    @property
+    def site(self) -> Site:
+        """The question."""
+        return self.suggestion.site
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One filling of a part of the queue, under way or done."""
+
+    id: int
+    scope: Scope
+    kind: Kind | None
+    """Only this question was asked; None: both."""
+    judge: str
+    """Names model and calibrator."""
+    done: int
+    total: int
+    """Cursor points looked at, and to look at."""
+    updated_at: float
+    """Unix time."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been everywhere."""
+        return self.done >= self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a strategy may know of a site that could be drawn."""
+
+    site: str
+    kind: Kind
+    score: float
+    confidence: float
+    skips: int
+    """How often it was passed over."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDraw:
+    """A draw that is to be recorded, and its site leased."""
+
+    scope: Scope
+    user: str
+    number: int
+    """Draws of this person in this version before it."""
+    seed: int
+    """Below 2**63; gives `explore` and `place` again."""
+    strategy: str
+    floor: float
+    n_open: int
+    place: int
+    """In the order of the strategy, 0 first."""
+    explore: bool
+    probability: float
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who has a site."""
+
+    site: str
+    user: str
+    until: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many sites of one dataset, version and kind are in one state."""
+
+    dataset: str
+    version: str
+    kind: Kind
+    state: QueueState
+    n: int
+    oldest: float
+    """Unix time at which the first of them was judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of a batch."""
+
+    new: int
+    updated: int
+    """Of the sites that were there, those whose numbers are others now."""
+
+
+class QueueStore(Protocol):
+    """Sites that wait. Every method may be called from any thread and beside other processes.
+
+    What a method recorded survives a kill and a power cut once it returns. Writers raise
+    `LabelError` when nothing was recorded.
+    """
+
+    def begin_fill(
+        self, scope: Scope, kind: Kind | None, judge: str, total: int, *, now: float
+    ) -> Fill:
+        """Start a fill, or go on with one that was broken off with the same arguments."""
+
+    def put(self, fill_id: int, items: Sequence[QueueItem], *, done: int, now: float) -> Added:
+        """Keep a batch, and that the fill has come so far: both or neither.
+
+        A site is there once. Numbers of undecided ones are replaced, decided ones stay as they
+        are, and stale ones that are found again are open again.
+        """
+
+    def fills(self, dataset: str, version: str) -> list[Fill]:
+        """Fills, the one that was written last first."""
+
+    def known(self, dataset: str, version: str, sites: Sequence[str], judge: str) -> set[str]:
+        """Those of the sites that are there and were judged so, stale ones left out."""
+
+    def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
+        """Sites that can be drawn: undecided, not stale, on nobody's screen."""
+
+    def draws_made(self, dataset: str, version: str, user: str) -> int:
+        """How many draws a person has had in a version."""
+
+    def take(self, draw: NewDraw, *, now: float, lease_s: float = LEASE_S) -> Draw | None:
+        """Record a draw, lease its site to the person and release what they had before.
+
+        Returns:
+            None when the site has been decided, leased or lost meanwhile, or the person drew
+            elsewhere: look again. Nothing is recorded then.
+        """
+
+    def item(self, dataset: str, version: str, site: str) -> QueueItem | None:
+        """A site of the queue, whatever its state."""
+
+    def last_draw(self, dataset: str, version: str, user: str) -> Draw | None:
+        """The last draw of a person, whatever became of its site."""
+
+    def held(self, dataset: str, version: str, user: str) -> Draw | None:
+        """The draw whose site this person has on lease, also a lapsed one that nobody took over.
+
+        None when it is decided or stale.
+        """
+
+    def renew(self, draw: Draw, *, now: float, lease_s: float = LEASE_S) -> None:
+        """Keep a site on lease, unless someone else has it by now."""
+
+    def release(self, dataset: str, version: str, user: str, *, now: float) -> None:
+        """Let others have what this person had."""
+
+    def mark_stale(
+        self, dataset: str, version: str, site: str, reason: str, *, user: str, now: float
+    ) -> None:
+        """Say that a site was not found any more, and why."""
+
+    def tally(self, scope: Scope | None = None, *, now: float) -> list[Tally]:
+        """Counts by dataset, version, kind and state; None: of everything."""
+
+    def leases(self, dataset: str, version: str, *, now: float) -> list[Lease]:
+        """Leases that have not run out, on undecided sites."""

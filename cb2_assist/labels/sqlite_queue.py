@@ -1,0 +1,428 @@
+"""The queue in the tables of a SQLite label file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from cb2_assist.core.errors import LabelError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Draw, Kind, Ood, Site, Suggestion, segment_id
+from cb2_assist.labels.connections import Readers, in_transaction
+from cb2_assist.labels.queue_store import (
+    LEASE_S,
+    Added,
+    Fill,
+    Lease,
+    NewDraw,
+    QueueItem,
+    QueueState,
+    Scope,
+    Tally,
+    Waiting,
+)
+
+T = TypeVar("T")
+
+_AS_JUDGED = (
+    "reason",
+    "score",
+    "confidence",
+    "low",
+    "high",
+    "ood",
+    "is_ood",
+    "base_rate",
+    "model_sha256",
+    "calibrator",
+)
+"""Columns that a later fill replaces."""
+_ITEM = ("dataset", "version", "site", "kind", "segment", "partner", "x_nm", "y_nm", "z_nm")
+_READ_ITEM = ", ".join((*_ITEM, *_AS_JUDGED))
+_READ_FILL = "id, dataset, version, scope, kind, judge, done, total, updated_at"
+_READ_DRAW = "d.id, d.site, d.scope, d.strategy, d.explore, d.floor, d.probability, d.n_open"
+
+_STATE = """CASE WHEN q.is_decided THEN 'decided' WHEN q.stale IS NOT NULL THEN 'stale'
+ WHEN q.lease_until > ? THEN 'leased' WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
+
+
+class _OnWriter(Protocol):
+    """Runs a task on the one thread that writes, and waits for it."""
+
+    def __call__(self, task: Callable[[sqlite3.Connection], T]) -> T: ...
+
+
+class SqliteQueueStore:
+    """A `QueueStore` that shares the readers and the writer thread of a label store."""
+
+    def __init__(self, readers: Readers, on_writer: _OnWriter) -> None:
+        """Nothing is read or written yet."""
+        self._readers = readers
+        self._on_writer = on_writer
+
+    def begin_fill(
+        self, scope: Scope, kind: Kind | None, judge: str, total: int, *, now: float
+    ) -> Fill:
+        """See `QueueStore.begin_fill`."""
+
+        def task(conn: sqlite3.Connection) -> Fill:
+            with in_transaction(conn):
+                # one that reached its end, or ran with another model, starts again
+                conn.execute(
+                    "INSERT INTO queue_fills"
+                    " (dataset, version, scope, kind, judge, done, total, updated_at)"
+                    " VALUES (?, ?, ?, ?, ?, 0, ?, ?)"
+                    " ON CONFLICT (dataset, version, scope, kind) DO UPDATE SET"
+                    " done = CASE WHEN judge = excluded.judge AND total = excluded.total"
+                    "   AND done < total THEN done ELSE 0 END,"
+                    " judge = excluded.judge, total = excluded.total,"
+                    " updated_at = excluded.updated_at",
+                    (scope.dataset, scope.version, scope.text, kind or "", judge, total, now),
+                )
+                row = conn.execute(
+                    f"SELECT {_READ_FILL} FROM queue_fills"  # noqa: S608
+                    " WHERE dataset = ? AND version = ? AND scope = ? AND kind = ?",
+                    (scope.dataset, scope.version, scope.text, kind or ""),
+                ).fetchone()
+            return _fill(row)
+
+        return self._on_writer(task)
+
+    def put(self, fill_id: int, items: Sequence[QueueItem], *, done: int, now: float) -> Added:
+        """See `QueueStore.put`."""
+        rows = [_columns(i) for i in items]
+
+        def task(conn: sqlite3.Connection) -> Added:
+            with in_transaction(conn):
+                what = [_put(conn, fill_id, row, now) for row in rows]
+                conn.execute(
+                    "UPDATE queue_fills SET done = ?, updated_at = ? WHERE id = ?",
+                    (done, now, fill_id),
+                )
+            return Added(what.count("new"), what.count("updated"))
+
+        return self._on_writer(task)
+
+    def fills(self, dataset: str, version: str) -> list[Fill]:
+        """See `QueueStore.fills`."""
+        rows = self._readers.rows(
+            f"SELECT {_READ_FILL} FROM queue_fills WHERE dataset = ? AND version = ?"  # noqa: S608
+            " ORDER BY updated_at DESC, id DESC",
+            (dataset, version),
+        )
+        return [_fill(row) for row in rows]
+
+    def known(self, dataset: str, version: str, sites: Sequence[str], judge: str) -> set[str]:
+        """See `QueueStore.known`."""
+        rows = self._readers.rows(
+            "SELECT site FROM queue_items WHERE dataset = ? AND version = ?"
+            " AND site IN (SELECT value FROM json_each(?))"
+            " AND model_sha256 || ' ' || calibrator = ? AND stale IS NULL",
+            (dataset, version, json.dumps(list(sites)), judge),
+        )
+        return {site for (site,) in rows}
+
+    def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
+        """See `QueueStore.waiting`."""
+        where, values = _within(scope)
+        rows = self._readers.rows(
+            "SELECT q.site, q.kind, q.score, q.confidence, q.skips FROM queue_states q"  # noqa: S608
+            f" WHERE {where} AND q.stale IS NULL AND NOT q.is_decided"
+            " AND (q.lease_until IS NULL OR q.lease_until <= ?) ORDER BY q.site",
+            (*values, now),
+        )
+        return [Waiting(s, Kind(k), score, c, skips) for s, k, score, c, skips in rows]
+
+    def draws_made(self, dataset: str, version: str, user: str) -> int:
+        """See `QueueStore.draws_made`."""
+        with self._readers.borrow() as conn:
+            return _draws_made(conn, dataset, version, user)
+
+    def take(self, draw: NewDraw, *, now: float, lease_s: float = LEASE_S) -> Draw | None:
+        """See `QueueStore.take`."""
+
+        def task(conn: sqlite3.Connection) -> Draw | None:
+            with in_transaction(conn):
+                return _take(conn, draw, now, now + lease_s)
+
+        return self._on_writer(task)
+
+    def item(self, dataset: str, version: str, site: str) -> QueueItem | None:
+        """See `QueueStore.item`."""
+        with self._readers.borrow() as conn:
+            row = conn.execute(
+                f"SELECT {_READ_ITEM} FROM queue_items"  # noqa: S608
+                " WHERE dataset = ? AND version = ? AND site = ?",
+                (dataset, version, site),
+            ).fetchone()
+        return None if row is None else _item(row)
+
+    def last_draw(self, dataset: str, version: str, user: str) -> Draw | None:
+        """See `QueueStore.last_draw`."""
+        with self._readers.borrow() as conn:
+            row = conn.execute(
+                f"SELECT {_READ_DRAW} FROM queue_draws d"  # noqa: S608
+                " WHERE d.dataset = ? AND d.version = ? AND d.user = ? ORDER BY d.id DESC LIMIT 1",
+                (dataset, version, user),
+            ).fetchone()
+        return None if row is None else _draw(row)
+
+    def held(self, dataset: str, version: str, user: str) -> Draw | None:
+        """See `QueueStore.held`."""
+        with self._readers.borrow() as conn:
+            row = conn.execute(
+                f"SELECT {_READ_DRAW} FROM queue_states q"  # noqa: S608
+                " JOIN queue_draws d ON d.id = q.lease_draw"
+                " WHERE q.dataset = ? AND q.version = ? AND q.lease_user = ?"
+                " AND NOT q.is_decided AND q.stale IS NULL ORDER BY d.id DESC LIMIT 1",
+                (dataset, version, user),
+            ).fetchone()
+        return None if row is None else _draw(row)
+
+    def renew(self, draw: Draw, *, now: float, lease_s: float = LEASE_S) -> None:
+        """See `QueueStore.renew`."""
+
+        def task(conn: sqlite3.Connection) -> None:
+            conn.execute(
+                "UPDATE queue_items SET lease_until = ? WHERE lease_draw = ?",
+                (now + lease_s, draw.id),
+            )
+
+        self._on_writer(task)
+
+    def release(self, dataset: str, version: str, user: str, *, now: float) -> None:
+        """See `QueueStore.release`."""
+
+        def task(conn: sqlite3.Connection) -> None:
+            with in_transaction(conn):
+                _release(conn, dataset, version, user, now)
+
+        self._on_writer(task)
+
+    def mark_stale(
+        self, dataset: str, version: str, site: str, reason: str, *, user: str, now: float
+    ) -> None:
+        """See `QueueStore.mark_stale`."""
+
+        def task(conn: sqlite3.Connection) -> None:
+            with in_transaction(conn):
+                rows = conn.execute(
+                    "UPDATE queue_items SET stale = ?, lease_user = NULL, lease_until = NULL,"
+                    " lease_draw = NULL WHERE dataset = ? AND version = ? AND site = ?"
+                    " RETURNING id",
+                    (reason, dataset, version, site),
+                ).fetchall()
+                for (item,) in rows:
+                    _note(conn, item, "stale", user, now, reason)
+
+        self._on_writer(task)
+
+    def tally(self, scope: Scope | None = None, *, now: float) -> list[Tally]:
+        """See `QueueStore.tally`."""
+        where, values = ("1", ()) if scope is None else _within(scope)
+        rows = self._readers.rows(
+            f"SELECT q.dataset, q.version, q.kind, {_STATE} AS state, count(*),"  # noqa: S608
+            f" min(q.scored_at) FROM queue_states q WHERE {where} GROUP BY 1, 2, 3, 4"
+            " ORDER BY 1, 2, 3, 4",
+            (now, *values),
+        )
+        return [Tally(d, v, Kind(k), QueueState(s), n, at) for d, v, k, s, n, at in rows]
+
+    def leases(self, dataset: str, version: str, *, now: float) -> list[Lease]:
+        """See `QueueStore.leases`."""
+        rows = self._readers.rows(
+            "SELECT q.site, q.lease_user, q.lease_until FROM queue_states q"
+            " WHERE q.dataset = ? AND q.version = ? AND q.lease_until > ? AND NOT q.is_decided"
+            " ORDER BY q.lease_until, q.site",
+            (dataset, version, now),
+        )
+        return [Lease(*row) for row in rows]
+
+
+def _put(conn: sqlite3.Connection, fill_id: int, row: dict[str, Any], now: float) -> str:
+    """Keep one site; returns what became of it."""
+    known = conn.execute(
+        f"SELECT id, segment, is_decided, stale, {', '.join(_AS_JUDGED)} FROM queue_states"  # noqa: S608
+        " WHERE dataset = ? AND version = ? AND site = ?",
+        (row["dataset"], row["version"], row["site"]),
+    ).fetchone()
+    if known is None:
+        _insert(conn, {**row, "fill": fill_id, "added_at": now, "scored_at": now})
+        return "new"
+    item, segment, is_decided, stale, *before = known
+    # a join seen from its other side is the same site, judged as the first side saw it
+    if is_decided or segment != row["segment"]:
+        return "left"
+    judged = {name: row[name] for name in _AS_JUDGED}
+    names = ", ".join(f"{name} = ?" for name in judged)
+    conn.execute(
+        f"UPDATE queue_items SET {names}, scored_at = ?, stale = NULL WHERE id = ?",  # noqa: S608
+        (*judged.values(), now, item),
+    )
+    if stale is not None:
+        _note(conn, item, "found", None, now, "")
+    # the reason, which comes first, tells how far off the cursor was
+    return "updated" if before[1:] != list(judged.values())[1:] else "left"
+
+
+def _insert(conn: sqlite3.Connection, row: dict[str, Any]) -> None:
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    conn.execute(
+        f"INSERT INTO queue_items ({names}) VALUES ({marks})",  # noqa: S608 - our own names
+        tuple(row.values()),
+    )
+
+
+def _take(conn: sqlite3.Connection, draw: NewDraw, now: float, until: float) -> Draw | None:
+    scope = draw.scope
+    where = (scope.dataset, scope.version)
+    free = conn.execute(
+        "SELECT id FROM queue_states WHERE dataset = ? AND version = ? AND site = ?"
+        " AND NOT is_decided AND stale IS NULL AND (lease_until IS NULL OR lease_until <= ?)",
+        (*where, draw.site, now),
+    ).fetchone()
+    if free is None or _draws_made(conn, *where, draw.user) != draw.number:
+        return None
+    _release(conn, *where, draw.user, now)
+    made = conn.execute(
+        "INSERT INTO queue_draws (at, dataset, version, user, number, scope, strategy, floor,"
+        " seed, n_open, place, explore, probability, site)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            now,
+            *where,
+            draw.user,
+            draw.number,
+            scope.text,
+            draw.strategy,
+            draw.floor,
+            draw.seed,
+            draw.n_open,
+            draw.place,
+            draw.explore,
+            draw.probability,
+            draw.site,
+        ),
+    ).lastrowid
+    conn.execute(
+        "UPDATE queue_items SET lease_user = ?, lease_until = ?, lease_draw = ? WHERE id = ?",
+        (draw.user, until, made, free[0]),
+    )
+    _note(conn, free[0], "leased", draw.user, now, f"draw {made}")
+    return _draw(
+        conn.execute(f"SELECT {_READ_DRAW} FROM queue_draws d WHERE d.id = ?", (made,)).fetchone()  # noqa: S608
+    )
+
+
+def _release(conn: sqlite3.Connection, dataset: str, version: str, user: str, now: float) -> None:
+    rows = conn.execute(
+        "UPDATE queue_items SET lease_user = NULL, lease_until = NULL, lease_draw = NULL"
+        " WHERE dataset = ? AND version = ? AND lease_user = ? RETURNING id",
+        (dataset, version, user),
+    ).fetchall()
+    for (item,) in rows:
+        _note(conn, item, "released", user, now, "")
+
+
+def _note(
+    conn: sqlite3.Connection, item: int, what: str, user: str | None, now: float, detail: str
+) -> None:
+    conn.execute(
+        "INSERT INTO queue_trail (at, item, what, user, detail) VALUES (?, ?, ?, ?, ?)",
+        (now, item, what, user, detail),
+    )
+
+
+def _draws_made(conn: sqlite3.Connection, dataset: str, version: str, user: str) -> int:
+    (n,) = conn.execute(
+        "SELECT count(*) FROM queue_draws WHERE dataset = ? AND version = ? AND user = ?",
+        (dataset, version, user),
+    ).fetchone()
+    return int(n)
+
+
+def _within(scope: Scope) -> tuple[str, tuple[str | float, ...]]:
+    """A condition on ``q`` for the sites of a scope, and its values."""
+    where, values = ["q.dataset = ?", "q.version = ?"], [scope.dataset, scope.version]
+    more: list[str | float] = []
+    if scope.segments:
+        ids = json.dumps([str(s) for s in scope.segments])
+        among = "IN (SELECT value FROM json_each(?))"
+        where.append(f"(q.segment {among} OR q.partner {among})")
+        more += [ids, ids]
+    if scope.box_nm is not None:
+        lo, hi = scope.box_nm
+        where += ["q.x_nm >= ? AND q.x_nm < ?", "q.y_nm >= ? AND q.y_nm < ?"]
+        where.append("q.z_nm >= ? AND q.z_nm < ?")
+        for a, b in zip(lo, hi, strict=True):
+            more += [a, b]
+    return " AND ".join(where), (*values, *more)
+
+
+def _columns(item: QueueItem) -> dict[str, Any]:
+    s = item.suggestion
+    x, y, z = s.site.point
+    low, high = s.interval
+    return {
+        "dataset": item.dataset,
+        "version": item.version,
+        "site": s.id,
+        "kind": s.site.kind.value,
+        "segment": str(s.site.segment),
+        "partner": None if s.site.partner is None else str(s.site.partner),
+        "x_nm": x,
+        "y_nm": y,
+        "z_nm": z,
+        "reason": s.reason,
+        "score": s.score,
+        "confidence": s.confidence,
+        "low": low,
+        "high": high,
+        "ood": s.ood.percentile,
+        "is_ood": int(s.ood.flag),
+        "base_rate": item.base_rate,
+        "model_sha256": item.model_sha256,
+        "calibrator": item.calibrator,
+    }
+
+
+def _item(row: Sequence[Any]) -> QueueItem:
+    d = dict(zip((*_ITEM, *_AS_JUDGED), row, strict=True))
+    partner = None if d["partner"] is None else segment_id(d["partner"])
+    point = PointNm(d["x_nm"], d["y_nm"], d["z_nm"])
+    site = Site(Kind(d["kind"]), segment_id(d["segment"]), partner, point)
+    suggestion = Suggestion(
+        id=d["site"],
+        site=site,
+        reason=d["reason"],
+        score=d["score"],
+        confidence=d["confidence"],
+        interval=(d["low"], d["high"]),
+        ood=Ood(d["ood"], bool(d["is_ood"])),
+        views=(),
+    )
+    return QueueItem(
+        d["dataset"], d["version"], suggestion, d["base_rate"], d["model_sha256"], d["calibrator"]
+    )
+
+
+def _fill(row: Sequence[Any]) -> Fill:
+    id_, dataset, version, scope, kind, judge, done, total, updated_at = row
+    return Fill(
+        id_,
+        Scope.of_text(dataset, version, scope),
+        Kind(kind) if kind else None,
+        judge,
+        done,
+        total,
+        updated_at,
+    )
+
+
+def _draw(row: Sequence[Any] | None) -> Draw:
+    if row is None:
+        raise LabelError("A draw of the queue is missing. Nothing was lost; press q again.")
+    id_, site, scope, strategy, explore, floor, probability, n_open = row
+    return Draw(id_, site, scope, strategy, bool(explore), floor, probability, n_open)

@@ -1,0 +1,111 @@
+"""What the queue holds, as one document for `queue status` and `queue next`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from cb2_assist.core.records import Draw, Kind
+from cb2_assist.labels.queue_store import Fill, NewDraw, QueueItem, QueueState, QueueStore, Scope
+from cb2_assist.learning.queue import next_draw
+
+
+def status_of(queue: QueueStore, *, dataset: str | None, user: str, now: float) -> dict[str, Any]:
+    """Counts, leases, fills and the next site of each dataset and version in the queue.
+
+    Args:
+        queue: To look into; nothing is written.
+        dataset: Only this one.
+        user: Whose next site is told.
+        now: Unix time.
+    """
+    tallies = [t for t in queue.tally(now=now) if dataset in (None, t.dataset)]
+    places = sorted({(t.dataset, t.version) for t in tallies})
+    parts = []
+    for name, version in places:
+        mine = [t for t in tallies if (t.dataset, t.version) == (name, version)]
+        counts = {
+            state.value: {k.value: _count(mine, state, k) for k in Kind} for state in QueueState
+        }
+        fills = queue.fills(name, version)
+        waiting = [t for t in mine if t.state in (QueueState.OPEN, QueueState.SKIPPED)]
+        parts.append(
+            {
+                "dataset": name,
+                "version": version,
+                "counts": counts,
+                "total": sum(t.n for t in mine),
+                "oldest_waiting": _time(min((t.oldest for t in waiting), default=None)),
+                "leases": [
+                    {"site": x.site, "user": x.user, "until": _time(x.until)}
+                    for x in queue.leases(name, version, now=now)
+                ],
+                "fills": [_fill(f) for f in fills],
+                "next": next_site(queue, default_scope(fills, name, version), user, now=now),
+            }
+        )
+    return {"queues": parts}
+
+
+def default_scope(fills: list[Fill], dataset: str, version: str) -> Scope:
+    """Where `q` begins: what was filled last."""
+    return fills[0].scope if fills else Scope(dataset, version)
+
+
+def next_site(queue: QueueStore, scope: Scope, user: str, *, now: float) -> dict[str, Any] | None:
+    """The site that this person's next draw takes; None when nothing waits. Leases nothing."""
+    new = next_draw(queue, scope, user, now=now)
+    item = None if new is None else queue.item(scope.dataset, scope.version, new.site)
+    if new is None or item is None:
+        return None
+    return {**_item(item), "propensity": _propensity(new)}
+
+
+def drawn_site(queue: QueueStore, scope: Scope, drawn: Draw) -> dict[str, Any] | None:
+    """A site that has been drawn, as `next_site` tells it."""
+    item = queue.item(scope.dataset, scope.version, drawn.site)
+    return None if item is None else {**_item(item), "propensity": drawn.propensity()}
+
+
+def _count(tallies: list[Any], state: QueueState, kind: Kind) -> int:
+    return sum(t.n for t in tallies if t.state is state and t.kind is kind)
+
+
+def _item(item: QueueItem) -> dict[str, Any]:
+    s = item.suggestion.to_json()
+    del s["evidence"]
+    return {
+        **s,
+        "base_rate": item.base_rate,
+        "model_sha256": item.model_sha256,
+        "calibrator": item.calibrator,
+    }
+
+
+def _propensity(new: NewDraw) -> dict[str, Any]:
+    """What would be logged; there is no draw yet."""
+    draw = Draw(
+        0,
+        new.site,
+        new.scope.text,
+        new.strategy,
+        new.explore,
+        new.floor,
+        new.probability,
+        new.n_open,
+    )
+    return {**draw.propensity(), "draw": None}
+
+
+def _fill(fill: Fill) -> dict[str, Any]:
+    return {
+        "scope": fill.scope.words,
+        "kind": fill.kind,
+        "done": fill.done,
+        "total": fill.total,
+        "updated_at": _time(fill.updated_at),
+    }
+
+
+def _time(unix: float | None) -> str | None:
+    return None if unix is None else datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,274 @@
+"""What the queue of every label store must do. A backend is done when its subclass passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from label_makers import BIG, DATASET, USER, VERSION, decision, queue_item, suggestion
+
+from cb2_assist.core.errors import LabelError
+from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Draw, Kind, Site, Verdict, segment_id
+from cb2_assist.labels.queue_store import LEASE_S, NewDraw, QueueState, QueueStore, Scope
+from cb2_assist.labels.store import EventKind, LabelStore, NewEvent
+
+ALL = Scope(DATASET, VERSION)
+NOW = 1000.0
+
+
+def put(store: LabelStore, *numbers: int, now: float = NOW, done: int = 1, **changes) -> None:
+    fill = store.queue.begin_fill(ALL, None, "judge", 10, now=now)
+    store.queue.put(fill.id, [queue_item(n, **changes) for n in numbers], done=done, now=now)
+
+
+def new_draw(queue: QueueStore, n: int, user: str = USER, **changes) -> NewDraw:
+    number = queue.draws_made(DATASET, VERSION, user)
+    plain = NewDraw(ALL, user, number, 7, "margin", 0.1, 3, 0, False, 0.93, suggestion(n).id)
+    return replace(plain, **changes)
+
+
+def take(store: LabelStore, n: int, user: str = USER, *, now: float = NOW) -> Draw | None:
+    return store.queue.take(new_draw(store.queue, n, user), now=now)
+
+
+def waiting(store: LabelStore, scope: Scope = ALL, *, now: float = NOW) -> set[str]:
+    return {w.site for w in store.queue.waiting(scope, now=now)}
+
+
+def sites(*numbers: int) -> set[str]:
+    return {suggestion(n).id for n in numbers}
+
+
+def states(store: LabelStore, *, now: float = NOW) -> dict[str, int]:
+    return {t.state.value: t.n for t in store.queue.tally(now=now)}
+
+
+def undo(target: int, key: str = "undo") -> NewEvent:
+    return NewEvent(EventKind.UNDO, USER, DATASET, VERSION, key, target=target)
+
+
+class QueueStoreContract:
+    """Subclasses give ``store`` and ``reopen``, as for `LabelStoreContract`."""
+
+    @pytest.fixture
+    def store(self) -> LabelStore:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def reopen(self) -> Callable[[], LabelStore]:
+        raise NotImplementedError
+
+    def test_a_new_queue_is_empty(self, store) -> None:
+        assert store.queue.tally(now=NOW) == []
+        assert store.queue.waiting(ALL, now=NOW) == []
+        assert store.queue.fills(DATASET, VERSION) == []
+        assert store.queue.held(DATASET, VERSION, USER) is None
+        assert store.queue.last_draw(DATASET, VERSION, USER) is None
+        assert store.queue.item(DATASET, VERSION, "0" * 16) is None
+
+    def test_a_site_is_read_back_as_it_was_put(self, store, reopen) -> None:
+        given = queue_item(3)
+        put(store, 3)
+        assert reopen().queue.item(DATASET, VERSION, given.suggestion.id) == given
+
+    def test_a_cut_has_no_partner(self, store) -> None:
+        fill = store.queue.begin_fill(ALL, None, "judge", 1, now=NOW)
+        given = queue_item(0, kind=Kind.CUT)
+        store.queue.put(fill.id, [given], done=1, now=NOW)
+        assert store.queue.item(DATASET, VERSION, given.suggestion.id) == given
+        assert given.site.segment == BIG
+
+    def test_filling_again_replaces_numbers_and_doubles_nothing(self, store) -> None:
+        put(store, 1, 2)
+        fill = store.queue.begin_fill(ALL, None, "judge", 10, now=NOW)
+        added = store.queue.put(
+            fill.id, [queue_item(1, score=0.1), queue_item(3)], done=2, now=NOW + 1
+        )
+        assert (added.new, added.updated) == (1, 1)
+        assert waiting(store) == sites(1, 2, 3)
+        assert {w.site: w.score for w in store.queue.waiting(ALL, now=NOW)} == {
+            suggestion(1).id: 0.1,
+            suggestion(2).id: 0.8,
+            suggestion(3).id: 0.8,
+        }
+
+    def test_a_decided_site_stays_as_it_was_decided(self, store) -> None:
+        put(store, 1)
+        store.append(NewEvent.of(decision(1)))
+        put(store, 1, score=0.1)
+        item = store.queue.item(DATASET, VERSION, suggestion(1).id)
+        assert item.suggestion.score == 0.8
+        assert states(store) == {"decided": 1}
+
+    def test_a_join_seen_from_its_other_side_is_the_same_site(self, store) -> None:
+        put(store, 1)
+        seen = queue_item(1)
+        site = seen.site
+        turned = replace(
+            seen.suggestion, site=Site(Kind.JOIN, site.partner, site.segment, site.point), score=0.2
+        )
+        fill = store.queue.begin_fill(ALL, None, "judge", 10, now=NOW)
+        added = store.queue.put(fill.id, [replace(seen, suggestion=turned)], done=2, now=NOW)
+        assert (added.new, added.updated) == (0, 0)
+        assert store.queue.item(DATASET, VERSION, seen.suggestion.id) == seen
+
+    def test_state_follows_the_events_however_a_site_was_decided(self, store) -> None:
+        put(store, 1, 2)
+        event = store.append(NewEvent.of(decision(1)))
+        assert states(store) == {"decided": 1, "open": 1}
+        store.append(undo(event.id))
+        assert states(store) == {"open": 2}
+        skip = store.append(NewEvent.of(decision(1, Verdict.SKIP)))
+        assert states(store) == {"skipped": 1, "open": 1}
+        assert {w.site: w.skips for w in store.queue.waiting(ALL, now=NOW)} == {
+            suggestion(1).id: 1,
+            suggestion(2).id: 0,
+        }
+        store.append(undo(skip.id, "undo-2"))
+        assert states(store) == {"open": 2}
+
+    def test_none_decides_each_join_that_it_closes(self, store) -> None:
+        from cb2_assist.decisions.log import alternative
+
+        put(store, 1, 2, 3)
+        shown = (alternative(suggestion(1)), alternative(suggestion(2)))
+        store.append(NewEvent.of(decision(1, Verdict.NONE, joint=True, alternatives=shown)))
+        assert waiting(store) == sites(3)
+
+    def test_a_lease_keeps_a_site_from_others_until_it_runs_out(self, store) -> None:
+        put(store, 1, 2)
+        drawn = take(store, 1)
+        assert (drawn.site, drawn.probability, drawn.n_open) == (suggestion(1).id, 0.93, 3)
+        assert waiting(store) == sites(2)
+        (lease,) = store.queue.leases(DATASET, VERSION, now=NOW)
+        assert (lease.user, lease.until) == (USER, NOW + LEASE_S)
+        assert take(store, 1, "bob") is None
+        later = NOW + LEASE_S
+        assert waiting(store, now=later) == sites(1, 2)
+        assert take(store, 1, "bob", now=later).site == drawn.site
+        assert store.queue.held(DATASET, VERSION, USER) is None
+
+    def test_a_lease_is_renewed_unless_someone_else_has_it(self, store) -> None:
+        put(store, 1)
+        mine = take(store, 1)
+        store.queue.renew(mine, now=NOW + 500)
+        assert waiting(store, now=NOW + LEASE_S) == set()
+        later = NOW + 500 + LEASE_S
+        theirs = take(store, 1, "bob", now=later)
+        store.queue.renew(mine, now=later + 5)
+        assert store.queue.held(DATASET, VERSION, "bob") == theirs
+        (lease,) = store.queue.leases(DATASET, VERSION, now=later)
+        assert lease.until == later + LEASE_S
+
+    def test_a_person_has_one_site_at_a_time(self, store, reopen) -> None:
+        put(store, 1, 2)
+        take(store, 1)
+        second = take(store, 2)
+        assert waiting(store) == sites(1)
+        again = reopen()
+        assert again.queue.held(DATASET, VERSION, USER) == second
+        assert again.queue.last_draw(DATASET, VERSION, USER) == second
+        again.queue.release(DATASET, VERSION, USER, now=NOW)
+        assert waiting(again) == sites(1, 2)
+        assert again.queue.held(DATASET, VERSION, USER) is None
+
+    def test_a_site_that_was_decided_or_lost_meanwhile_cannot_be_taken(self, store) -> None:
+        put(store, 1, 2)
+        draw = new_draw(store.queue, 1)
+        store.append(NewEvent.of(decision(1, user="bob")))
+        assert store.queue.take(draw, now=NOW) is None
+        store.queue.mark_stale(DATASET, VERSION, suggestion(2).id, "gone", user=USER, now=NOW)
+        assert take(store, 2) is None
+        assert store.queue.draws_made(DATASET, VERSION, USER) == 0
+
+    def test_a_draw_of_a_number_that_was_used_is_refused(self, store) -> None:
+        put(store, 1, 2)
+        draw = new_draw(store.queue, 1)
+        take(store, 2)
+        assert store.queue.take(draw, now=NOW) is None
+        assert store.queue.draws_made(DATASET, VERSION, USER) == 1
+        assert take(store, 1, "bob").site == suggestion(1).id, "everybody counts for themselves"
+
+    def test_a_decided_site_is_held_by_nobody_until_its_undo(self, store) -> None:
+        put(store, 1)
+        drawn = take(store, 1)
+        event = store.append(NewEvent.of(decision(1)))
+        assert store.queue.held(DATASET, VERSION, USER) is None
+        assert store.queue.leases(DATASET, VERSION, now=NOW) == []
+        store.append(undo(event.id))
+        assert store.queue.held(DATASET, VERSION, USER) == drawn
+
+    def test_a_stale_site_waits_no_longer_until_it_is_found_again(self, store) -> None:
+        put(store, 1)
+        take(store, 1)
+        store.queue.mark_stale(DATASET, VERSION, suggestion(1).id, "gone", user=USER, now=NOW)
+        assert states(store) == {"stale": 1}
+        assert store.queue.held(DATASET, VERSION, USER) is None
+        put(store, 1)
+        assert states(store) == {"open": 1}
+
+    def test_what_was_judged_by_a_model_is_known(self, store) -> None:
+        put(store, 1, 2)
+        ids = [suggestion(n).id for n in range(4)]
+        judge = queue_item(1).judge
+        assert store.queue.known(DATASET, VERSION, ids, judge) == sites(1, 2)
+        assert store.queue.known(DATASET, VERSION, ids[:2], judge) == sites(1)
+        assert store.queue.known(DATASET, VERSION, ids, "another") == set()
+        assert store.queue.known(DATASET, "v2", ids, judge) == set()
+        store.queue.mark_stale(DATASET, VERSION, ids[1], "gone", user=USER, now=NOW)
+        assert store.queue.known(DATASET, VERSION, ids, judge) == sites(2)
+
+    def test_scopes_are_told_apart(self, store) -> None:
+        put(store, 0, 1, 2)
+        partner = segment_id(BIG + 2)
+        assert waiting(store, Scope(DATASET, VERSION, (segment_id(BIG),))) == sites(0, 1, 2)
+        assert waiting(store, Scope(DATASET, VERSION, (partner,))) == sites(1)
+        assert waiting(store, Scope(DATASET, VERSION, (segment_id(5), partner))) == sites(1)
+        box = (PointNm(101.5, 200.0, 300.0), PointNm(102.5, 201.0, 301.0))
+        assert waiting(store, Scope(DATASET, VERSION, (), box)) == sites(1)
+        assert waiting(store, Scope(DATASET, "v2")) == set()
+        assert [t.n for t in store.queue.tally(Scope(DATASET, VERSION, (), box), now=NOW)] == [1]
+
+    def test_a_scope_is_read_from_its_text(self, store) -> None:
+        box = (PointNm(1.5, 2, 3), PointNm(4, 5, 6))
+        for scope in (ALL, Scope(DATASET, VERSION, (segment_id(BIG),)), replace(ALL, box_nm=box)):
+            begun = store.queue.begin_fill(scope, None, "judge", 1, now=NOW)
+            assert begun.scope == scope
+            assert Scope.of_text(DATASET, VERSION, scope.text) == scope
+        with pytest.raises(LabelError, match="Fill the queue again"):
+            Scope.of_text(DATASET, VERSION, "[1]")
+
+    def test_a_fill_goes_on_where_it_stopped(self, store, reopen) -> None:
+        put(store, 1, done=4)
+        again = reopen().queue
+        same = again.begin_fill(ALL, None, "judge", 10, now=NOW + 1)
+        assert (same.done, same.total, same.is_done) == (4, 10, False)
+        assert again.begin_fill(ALL, Kind.JOIN, "judge", 10, now=NOW + 2).done == 0
+        assert again.begin_fill(ALL, None, "other judge", 10, now=NOW + 3).done == 0
+        assert [f.kind for f in again.fills(DATASET, VERSION)] == [None, Kind.JOIN]
+
+    def test_a_fill_that_is_done_starts_again(self, store) -> None:
+        put(store, 1, done=10)
+        assert store.queue.fills(DATASET, VERSION)[0].is_done
+        assert store.queue.begin_fill(ALL, None, "judge", 10, now=NOW).done == 0
+
+    def test_counts_tell_kinds_states_and_age(self, store) -> None:
+        put(store, 1, 2)
+        fill = store.queue.begin_fill(ALL, Kind.CUT, "judge", 1, now=NOW + 5)
+        store.queue.put(fill.id, [queue_item(0, kind=Kind.CUT)], done=1, now=NOW + 5)
+        store.append(NewEvent.of(decision(1)))
+        got = [(t.kind, t.state, t.n, t.oldest) for t in store.queue.tally(now=NOW)]
+        assert got == [
+            (Kind.CUT, QueueState.OPEN, 1, NOW + 5),
+            (Kind.JOIN, QueueState.DECIDED, 1, NOW),
+            (Kind.JOIN, QueueState.OPEN, 1, NOW),
+        ]
+
+    def test_a_closed_queue_says_so(self, store) -> None:
+        store.close()
+        with pytest.raises(LabelError, match="closed"):
+            store.queue.waiting(ALL, now=NOW)
+        with pytest.raises(LabelError, match="closed"):
+            store.queue.begin_fill(ALL, None, "judge", 1, now=NOW)
