@@ -44,7 +44,7 @@ def datasets(as_json: bool) -> None:
     "--em",
     required=True,
     metavar="FILE[:KEY]",
-    help="uint8 volume: .npy, .npz, .h5, .tif, Zarr, N5, or a folder or 'PATTERN*.tif' of sections.",
+    help="uint8 volume: .npy, .npz, .h5, .tif, Zarr, N5, a folder of sections or 'EM*.tif'.",
 )
 @click.option(
     "--segmentation", required=True, metavar="FILE[:KEY]", help="Whole numbers, 0 = background."
@@ -103,26 +103,25 @@ def import_volume(
     """
     from cb2_assist.datasets.importer import import_volume as make
 
-    line = ProgressLine()
-    path = make(
-        em=em,
-        segmentation=segmentation,
-        truth=truth,
-        voxel_nm=voxel_nm,
-        out=out,
-        axes=axes,
-        em_range=em_range,
-        name=name,
-        species=species,
-        licence=licence,
-        citation=citation,
-        offset_nm=offset_nm,
-        id_offset=id_offset,
-        mesh_min_voxels=mesh_min_voxels,
-        progress=line,
-        every_s=line.every_s,
-    )
-    line.end()
+    with ProgressLine() as line:
+        path = make(
+            em=em,
+            segmentation=segmentation,
+            truth=truth,
+            voxel_nm=voxel_nm,
+            out=out,
+            axes=axes,
+            em_range=em_range,
+            name=name,
+            species=species,
+            licence=licence,
+            citation=citation,
+            offset_nm=offset_nm,
+            id_offset=id_offset,
+            mesh_min_voxels=mesh_min_voxels,
+            progress=line,
+            every_s=line.every_s,
+        )
     click.echo(f"{path}")
     click.echo(f"cb2-assist: open it with cb2-assist --dataset-file {path}", err=True)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from types import TracebackType
+from typing import Self, TextIO
 
 _CLEAR = "\r\x1b[K"
 
@@ -30,8 +31,17 @@ class ProgressLine:
         self._stream.flush()
         self._open = passing
 
-    def end(self) -> None:
-        """Leave the terminal at the start of a line."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the terminal at the start of a line, for a result or an error."""
         if self._open:
             self._stream.write(_CLEAR)
+            self._stream.flush()
             self._open = False

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from cb2_assist.core.errors import BadVolumeError, UsageError
-from cb2_assist.datasets.stored import AnyArray, Hints, Index, RawArray, Reversed, StoredArray
+from cb2_assist.datasets.stored import AnyArray, Hints, Index, RawArray, StoredArray
 
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
@@ -32,10 +32,10 @@ def open_npy(path: Path, key: str | None) -> StoredArray:
             raise BadVolumeError(f"{path} is an .npz archive under another name; rename it.")
         file.seek(0)
         shape, reverse, dtype = _header(path, file)
-        array = RawArray(file, file.tell(), shape, dtype)
+        array = RawArray(file, file.tell(), shape, dtype, Hints(reverse=reverse))
         array.check_length()
         stack.pop_all()
-    return Reversed(array) if reverse else array
+    return array
 
 
 def open_npz(path: Path, key: str | None) -> StoredArray:
@@ -68,8 +68,7 @@ def open_npz(path: Path, key: str | None) -> StoredArray:
         if start + math.prod(shape) * dtype.itemsize > archive.getinfo(member).file_size:
             raise BadVolumeError("is cut short")
         stack.pop_all()
-    array = _ArchivedArray(archive, member, start, shape, dtype)
-    return Reversed(array) if reverse else array
+    return _ArchivedArray(archive, member, start, shape, dtype, Hints(reverse=reverse))
 
 
 def _header(path: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -110,8 +109,9 @@ class _ArchivedArray:
         start: int,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
+        hints: Hints,
     ) -> None:
-        self.shape, self.dtype, self.hints = shape, dtype, Hints()
+        self.shape, self.dtype, self.hints = shape, dtype, hints
         self.chunk = (1, *shape[1:]) if shape else ()
         self._archive, self._member, self._start = archive, member, start
         self._stream: IO[bytes] | None = None

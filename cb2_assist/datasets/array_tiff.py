@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,10 @@ def open_tiff(path: Path, key: str | None) -> StoredArray:
     """
     import tifffile
 
-    # what it has to say about odd files would go to the terminal; what matters is raised
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(tifffile.TiffFile(path))
-        n = len(file.series)
+        with _complaints_raised():
+            file = stack.enter_context(tifffile.TiffFile(path))
+            n = len(file.series)
         if key is not None and not (key.isdigit() and int(key) < n):
             raise UsageError(f"There is no series {key!r} in {path}; it has {n}, counted from 0.")
         series = file.series[int(key or 0)]
@@ -125,6 +124,36 @@ class _PagedArray:
         self._close()
 
 
+class _Complaints(logging.Handler):
+    """Keeps the first error that is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.first = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.first = self.first or record.getMessage()
+
+
+@contextlib.contextmanager
+def _complaints_raised() -> Iterator[None]:
+    """What tifffile only logs, e.g. that pages are missing at the end, is an error here.
+
+    Raises:
+        BadVolumeError: Something was logged as an error.
+    """
+    logger, heard = logging.getLogger("tifffile"), _Complaints()
+    logger.addHandler(heard)
+    propagated, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagated
+        logger.removeHandler(heard)
+    if heard.first:
+        raise BadVolumeError(f"is cut short ({heard.first.split('> ')[-1]})")
+
+
 def _picture(path: Path) -> AnyArray:
     if path.suffix.lower() == ".png":
         from PIL import Image
@@ -136,9 +165,9 @@ def _picture(path: Path) -> AnyArray:
             raise BadVolumeError(f"{path} is damaged or not a PNG file ({e}).") from e
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
-        got: AnyArray = np.asarray(tifffile.imread(path))
+        with _complaints_raised():
+            got: AnyArray = np.asarray(tifffile.imread(path))
     except Exception as e:
         # on damaged files its parsers fail in many ways
         raise BadVolumeError(f"{path} is damaged or not a TIFF file ({e}).") from e

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cb2_assist.core.errors import BadVolumeError, UsageError
-from cb2_assist.datasets.stored import AnyArray, Hints, Index, Reversed, StoredArray
+from cb2_assist.datasets.stored import AnyArray, Hints, Index, StoredArray
 from cb2_assist.datasets.units import nm_of
 
 METADATA: tuple[str, ...] = ("zarr.json", ".zarray", ".zgroup", "attributes.json")
@@ -48,9 +48,8 @@ def open_zarr(path: Path, key: str | None) -> StoredArray:
             listed = _listed(path)
             raise UsageError(f"{wrong}: give {path}:KEY. Arrays: {listed or 'none'}.")
     hints = _multiscale_hints(path, folder) or _own_hints(folder)
-    array = _opened(folder, hints)
     # N5 names the fastest axis first
-    return Reversed(array) if (folder / "attributes.json").is_file() else array
+    return _opened(folder, replace(hints, reverse=(folder / "attributes.json").is_file()))
 
 
 class _TensorArray:

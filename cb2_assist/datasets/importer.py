@@ -309,7 +309,8 @@ def check_ids(what: str, array: AnyArray) -> NDArray[np.uint64]:
         raise BadVolumeError(
             f"{what} has negative ids, for instance {low}; ids start at 0 = background."
         )
-    return np.asfortranarray(array, np.uint64)
+    # the same type under one name: NumPy has two for 64 bits, and writers compare names
+    return np.asfortranarray(array, np.uint64).view(np.uint64)
 
 
 def _check_id_type(what: str, dtype: np.dtype[Any]) -> None:

@@ -40,17 +40,19 @@ class InputVolume:
     def __init__(self, name: str, axes: str | None, scratch: Path, most_vx: int = BLOCK_VX) -> None:
         self.name, self._given_axes = name, axes
         array = open_array(name)
+        turn = -1 if array.hints.reverse else 1
+        self._known_shape = array.shape[::turn]
         try:
-            self._stored_shape = array.shape
-            kept = _kept(name, array.shape, _letters(array))
+            kept = _kept(name, array)
         except BaseException:
             array.close()
             raise
         self._array: StoredArray = array if len(array.shape) == 3 else Squeezed(array, kept)
         self.hints: Hints = self._array.hints
         self.axes = axes or _told_axes(self.hints) or AXES[0]
+        stored = self.axes[::turn]
         # of x, y and z: their dimensions in the file
-        self._dims: Shape = (self.axes.index("x"), self.axes.index("y"), self.axes.index("z"))
+        self._dims: Shape = (stored.index("x"), stored.index("y"), stored.index("z"))
         self.shape = self._xyz(self._array.shape)
         self.dtype: np.dtype[Any] = self._array.dtype
         x, y, z = (CHUNK_VX * -(-c // CHUNK_VX) for c in self._xyz(self._array.chunk))
@@ -59,7 +61,7 @@ class InputVolume:
             thickness = CHUNK_VX * -(-self._array.chunk[0] // CHUNK_VX)
             self._array = SlabArray(self._array, thickness, scratch)
             unit = (CHUNK_VX,) * 3
-        slow, middle, fast = ("xyz".index(a) for a in self.axes)
+        slow, middle, fast = ("xyz".index(a) for a in stored)
         self.layout = Layout(unit, (slow, middle, fast))
 
     def read(self, box: BoxVx) -> AnyArray:
@@ -80,8 +82,8 @@ class InputVolume:
 
     def notes(self, voxel_nm: Resolution) -> Iterator[str]:
         """What a person should know of how the file was understood, in sentences."""
-        if len(self._stored_shape) > 3:
-            yield f"{self.name} has shape {self._stored_shape}; axes of length 1 are left out"
+        if len(self._known_shape) > 3:
+            yield f"{self.name} has shape {self._known_shape}; axes of length 1 are left out"
         told = _told_axes(self.hints)
         if told and self._given_axes and told != self._given_axes:
             yield (
@@ -110,33 +112,35 @@ class InputVolume:
         return x, y, z
 
 
-def _letters(array: StoredArray) -> str | None:
-    axes = array.hints.axes
-    return axes if axes and len(axes) == len(array.shape) else None
-
-
 def _told_axes(hints: Hints) -> str | None:
-    return hints.axes if hints.axes and sorted(hints.axes) == ["x", "y", "z"] else None
+    """Order of the axes as users know the array."""
+    if not hints.axes or sorted(hints.axes) != ["x", "y", "z"]:
+        return None
+    return hints.axes[::-1] if hints.reverse else hints.axes
 
 
-def _kept(what: str, shape: tuple[int, ...], letters: str | None) -> tuple[int, ...]:
+def _kept(what: str, array: StoredArray) -> tuple[int, ...]:
     """The three dimensions of the volume; the others have length 1.
 
     Raises:
         BadVolumeError: There are fewer or more, or nothing is in them.
     """
+    shape, letters = array.shape, array.hints.axes
+    if letters is None or len(letters) != len(shape):
+        letters = ""
+    turn = -1 if array.hints.reverse else 1
     if 0 in shape:
-        raise BadVolumeError(f"{what} is empty, shape {shape}.")
+        raise BadVolumeError(f"{what} is empty, shape {shape[::turn]}.")
     kept = list(range(len(shape)))
-    if letters and set("xyz") <= set(letters):
+    if set("xyz") <= set(letters):
         kept = [d for d in kept if letters[d] in "xyz" or shape[d] > 1]
-    for d in range(len(shape)):
+    for d in range(len(shape))[::turn]:
         if len(kept) > 3 and shape[d] == 1 and d in kept:
             kept.remove(d)
     if len(kept) != 3:
         raise BadVolumeError(
-            f"{what} has {len(shape)} dimensions, shape {shape}"
-            + (f", axes {letters}" if letters else "")
+            f"{what} has {len(shape)} dimensions, shape {shape[::turn]}"
+            + (f", axes {letters[::turn]}" if letters else "")
             + "; a volume has 3. "
             + ("Save one channel, e.g. array[..., 0]." if len(shape) > 3 else "Stack its sections.")
         )

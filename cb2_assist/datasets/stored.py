@@ -26,11 +26,14 @@ class Hints:
         axes: One lower-case letter a dimension, e.g. ``zyx`` or ``tczyx``; None when not said.
         voxel_nm: Voxel size a dimension; None where not said.
         told_by: Where it is said, in words, e.g. ``OME-Zarr``.
+        reverse: Whether users know the array with its dimensions in the opposite order, because
+            those of the file begin with the fastest one (N5, NumPy's Fortran order).
     """
 
     axes: str | None = None
     voxel_nm: tuple[float | None, ...] | None = None
     told_by: str = ""
+    reverse: bool = False
 
 
 class StoredArray(Protocol):
@@ -137,27 +140,6 @@ class RawArray:
             yield at, box[index].reshape(-1)
 
 
-class Reversed:
-    """The same array with its dimensions in the opposite order (Fortran order on disk, N5)."""
-
-    def __init__(self, array: StoredArray) -> None:
-        self._array = array
-        self.shape, self.dtype = array.shape[::-1], array.dtype
-        self.chunk = array.chunk[::-1]
-        h = array.hints
-        self.hints = Hints(
-            h.axes[::-1] if h.axes else None, h.voxel_nm[::-1] if h.voxel_nm else None, h.told_by
-        )
-
-    def read(self, lo: Index, hi: Index) -> AnyArray:
-        """Values of the box."""
-        return self._array.read(tuple(lo)[::-1], tuple(hi)[::-1]).T
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._array.close()
-
-
 class Squeezed:
     """The same array without dimensions of length 1."""
 
@@ -170,7 +152,8 @@ class Squeezed:
         h, n = array.hints, len(array.shape)
         axes = "".join(h.axes[d] for d in kept) if h.axes and len(h.axes) == n else None
         sizes = h.voxel_nm if h.voxel_nm and len(h.voxel_nm) == n else None
-        self.hints = Hints(axes, tuple(sizes[d] for d in kept) if sizes else None, h.told_by)
+        kept_sizes = tuple(sizes[d] for d in kept) if sizes else None
+        self.hints = Hints(axes, kept_sizes, h.told_by, h.reverse)
 
     def read(self, lo: Index, hi: Index) -> AnyArray:
         """Values of the box."""
