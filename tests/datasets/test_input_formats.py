@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import h5py
@@ -13,7 +14,7 @@ import tifffile
 from dataset_makers import blocks, grey
 from PIL import Image
 
-from cb2_assist.core.errors import AssistError, BadVolumeError, UsageError
+from cb2_assist.core.errors import AssistError, BadVolumeError, DatasetError, UsageError
 from cb2_assist.datasets.importer import import_volume
 from cb2_assist.datasets.local import open_dataset_file
 
@@ -338,6 +339,32 @@ def test_a_section_that_differs_is_named(tmp_path):
     (tmp_path / "none").mkdir()
     refused(tmp_path, BadVolumeError, "holds no section", [str(tmp_path / "none"), seg])
     refused(tmp_path, BadVolumeError, "No section fits", [str(tmp_path / "q*.tif"), seg])
+
+
+def test_a_disk_that_is_full_while_unpacking_is_said_so(tmp_path, monkeypatch):
+    files = saved(tmp_path, npz)
+
+    def full(**_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    refused(tmp_path, DatasetError, "the disk is full. Nothing was kept", files, most_vx=ONE_CHUNK)
+
+
+def test_a_missing_codec_says_what_to_install(tmp_path, monkeypatch):
+    em, seg = saved(tmp_path, tif_deflate)
+
+    def fail(*_arguments, **_options):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr("tifffile.TiffPage.asarray", fail)
+    refused(tmp_path, BadVolumeError, r"pip install 'cb2-assist\[formats\]'", [em, seg])
+
+
+def test_zarr_without_tensorstore_says_what_to_install(tmp_path, monkeypatch):
+    em, seg = saved(tmp_path, zarr2)
+    monkeypatch.setitem(sys.modules, "tensorstore", None)
+    refused(tmp_path, BadVolumeError, "pip install tensorstore", [em, seg])
 
 
 def test_channels_and_colours_are_refused(tmp_path):
