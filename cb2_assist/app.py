@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from cb2_assist.core.errors import AssistError, DatasetError, ModelError
+from cb2_assist.core.errors import AssistError, DatasetError, ModelError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import (
     BaseRate,
     Candidate,
     Kind,
+    LabelEvent,
     ModelOutput,
     SegmentId,
     Site,
+    Suggestion,
     SuggestionList,
+    Verdict,
 )
 from cb2_assist.datasets.source import DatasetInfo, Source
 from cb2_assist.resources import resource_dir
-from cb2_assist.settings import DEFAULT_MODEL, MAX_CANDIDATES
+from cb2_assist.settings import DEFAULT_MODEL, MAX_CANDIDATES, login_name
+from cb2_assist.suggestions.recent import RecentLists
 
 if TYPE_CHECKING:
+    from cb2_assist.decisions.labels import Labels
     from cb2_assist.model.predictor import Predictor
     from cb2_assist.suggestions.pipeline import Answer, Pipeline
     from cb2_assist.views.stack import ViewStack
+
+log = logging.getLogger(__name__)
 
 _SIDE_POINTS = 150
 """Points drawn on each side of a cut."""
@@ -43,6 +54,7 @@ class Assistant:
         """Whether `warm_up` is under way: answers made meanwhile take longer."""
         self._pipeline = pipeline
         self._close = close
+        self._shown = RecentLists()
 
     @property
     def info(self) -> DatasetInfo:
@@ -70,7 +82,9 @@ class Assistant:
         known: Callable[[list[str]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point; see `suggestions.pipeline.Pipeline.suggest`."""
-        return self._pipeline.suggest(at, segment, kind, limit, include=include, known=known)
+        found = self._pipeline.suggest(at, segment, kind, limit, include=include, known=known)
+        self._shown.put(found, {"how": "script"})
+        return found
 
     def score(
         self,
@@ -80,7 +94,89 @@ class Assistant:
         base_rates: Mapping[Kind, BaseRate] | None = None,
     ) -> Iterator[Answer]:
         """Judge given sites, in order; see `suggestions.pipeline.Pipeline.score`."""
-        return self._pipeline.score(sites, batch=batch, base_rates=base_rates)
+        for answer in self._pipeline.score(sites, batch=batch, base_rates=base_rates):
+            if answer.suggestion is not None:
+                alone = self._pipeline.alone(answer.suggestion, base_rates)
+                self._shown.put(alone, {"how": "given"})
+            yield answer
+
+    def decide(
+        self,
+        suggestion: Suggestion,
+        verdict: Verdict | str,
+        *,
+        labels: Labels,
+        user: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> LabelEvent:
+        """Record an answer as the page does: durable on return, with what the model saw.
+
+        Args:
+            suggestion: From a recent `suggest` or `score` of this assistant; the others of its
+                list are recorded as alternatives.
+            verdict: ``accept``, ``reject``, ``unsure``, ``skip``, or ``none``: none of the open
+                joins of the list.
+            labels: Where to; see `decisions.labels.open_labels`.
+            user: Whose answer it is; None is the login name.
+            idempotency_key: Names this answer. The same name again returns the first event, so
+                that a script may be run again; None makes a new one.
+
+        Raises:
+            UsageError: There is no such verdict.
+            DecisionError: The suggestion is not a recent one, or the key means something else.
+            LabelError: The label file cannot be written; nothing was recorded.
+        """
+        from cb2_assist.decisions.making import Given, decision_on
+
+        try:
+            answer = Verdict(verdict)
+        except ValueError:
+            known = ", ".join(v.value for v in Verdict)
+            raise UsageError(f"There is no verdict {verdict!r}. Known: {known}.") from None
+        shown, made_at, propensity = self._shown.get(suggestion.id)
+        user = user or login_name()
+        decisions = labels.log(self.info, user)
+        on_list = {s.id: decisions.verdict(s.id) for s in shown.suggestions}
+        decision = decision_on(
+            suggestion.id,
+            shown,
+            Given(
+                answer,
+                user,
+                idempotency_key or f"script-{uuid.uuid4()}",
+                shown_at=made_at,
+                decided_at=datetime.now(UTC),
+                propensity=propensity,
+            ),
+            self.info,
+            verdicts={i: v for i, v in on_list.items() if v is not None},
+            views_sha256=self._keep_views(suggestion, labels),
+        )
+        return decisions.decide(decision)
+
+    def undo(
+        self, *, labels: Labels, user: str | None = None, idempotency_key: str | None = None
+    ) -> LabelEvent:
+        """Take back the person's latest decision on this dataset; its id is the ``target``.
+
+        Raises:
+            DecisionError: There is none.
+            LabelError: The label file cannot be written; nothing was recorded.
+        """
+        decisions = labels.log(self.info, user or login_name())
+        return decisions.undo(idempotency_key=idempotency_key or f"script-{uuid.uuid4()}")
+
+    def redo(
+        self, *, labels: Labels, user: str | None = None, idempotency_key: str | None = None
+    ) -> LabelEvent:
+        """Put back what was undone last, unless something was decided since.
+
+        Raises:
+            DecisionError: There is nothing.
+            LabelError: The label file cannot be written; nothing was recorded.
+        """
+        decisions = labels.log(self.info, user or login_name())
+        return decisions.redo(idempotency_key=idempotency_key or f"script-{uuid.uuid4()}")
 
     def render(self, site: Site) -> ViewStack:
         """What the model sees of a site; see `suggestions.pipeline.Pipeline.render`."""
@@ -127,6 +223,35 @@ class Assistant:
     def close(self) -> None:
         """Let go of threads and files."""
         self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _keep_views(self, suggestion: Suggestion, labels: Labels) -> str | None:
+        if labels.views is None:
+            return None
+        from cb2_assist.views.stack import content_sha256, to_bytes
+
+        seen = self.views_of(suggestion.id)
+        if seen is None:
+            # no longer in memory: the same bytes again
+            try:
+                stack = self.render(suggestion.site)
+            except AssistError as e:
+                log.warning("The views of suggestion %s are not kept: %s", suggestion.id, e)
+                return None
+            seen = content_sha256(stack), to_bytes(stack)
+        sha256, data = seen
+        labels.views.put(data, sha256)
+        return sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +312,64 @@ class _NoNetwork:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def dataset_choice(dataset: str | Path) -> DatasetChoice:
+    """What a script means: a known name, a dataset.toml, or the folder of one."""
+    path = Path(dataset)
+    is_file = isinstance(dataset, Path) or path.suffix == ".toml" or len(path.parts) > 1
+    if not is_file:
+        return DatasetChoice(name=str(dataset))
+    from cb2_assist.datasets.dataset_file import FILE_NAME
+
+    inside = path.expanduser() / FILE_NAME
+    return DatasetChoice(file=inside if inside.is_file() else path)
+
+
+def open_dataset(dataset: str | Path) -> Source:
+    """Open a dataset to read its EM and segments; close it when done.
+
+    Args:
+        dataset: A known name, a dataset.toml, or the folder of one.
+
+    Raises:
+        UnknownDatasetError: No dataset goes by the name.
+        DatasetError: It cannot be opened.
+    """
+    from cb2_assist.datasets import registry
+
+    choice = dataset_choice(dataset)
+    return registry.open_dataset(choice.name, choice.file)
+
+
+def open_assistant(
+    dataset: str | Path,
+    *,
+    model: Path | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Assistant:
+    """Open a dataset and a model; a context manager.
+
+        with open_assistant("demo") as assistant:
+            found = assistant.suggest(PointNm(3000, 3000, 2000))
+
+    Args:
+        dataset: A known name, a dataset.toml, or the folder of one.
+        model: Model folder; None is the shipped one.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: For views and, on a CPU, the network; None is one per core.
+
+    Raises:
+        DatasetError: The dataset cannot be opened.
+        ModelError: Model or device cannot be used.
+    """
+    return build_assistant(
+        dataset_choice(dataset),
+        model=None if model is None else Path(model),
+        device=device,
+        threads=threads,
+    )
 
 
 def build_assistant(

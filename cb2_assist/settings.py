@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
+import os
+
 SEARCH_RADIUS_NM = 800.0
 """How far from the cursor candidates are looked for."""
 MAX_CANDIDATES = 16
@@ -14,3 +18,10 @@ SNAP_NM = 300.0
 """A picked mesh surface may lie this far from the segment's nearest voxel."""
 DEFAULT_MODEL = "cb2-vit-tiny"
 """Folder below models/ that serves when --model is not given."""
+
+
+def login_name() -> str:
+    """Who sits here, for labels where no name is given."""
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "someone"

@@ -1,7 +1,7 @@
 """Suggestions without a browser.
 
 What you will see: one line for each join and cut that the assistant would offer near the middle of
-the demo, most confident first.
+the demo, most confident first, and how long it took.
 
     python examples/suggest_at_a_point.py
     python examples/suggest_at_a_point.py mydata/dataset.toml
@@ -12,27 +12,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cb2_assist.app import DatasetChoice, build_assistant
+from cb2_assist import PointNm, open_assistant
 from cb2_assist.core.errors import BackgroundError
-from cb2_assist.core.geometry import PointNm
 
 
 def main(arguments: list[str]) -> None:
     """Open a dataset, walk from its middle to the first segment, print what is suggested there."""
-    choice = DatasetChoice(file=Path(arguments[0])) if arguments else DatasetChoice(name="demo")
-    assistant = build_assistant(choice)
-    box, voxel = assistant.source.bounds, assistant.source.resolution
-    middle = PointNm.of(
-        (lo + hi) / 2 * nm for lo, hi, nm in zip(box.lo, box.hi, voxel, strict=True)
-    )
-    for step in range(40):
-        try:
-            found = assistant.suggest(PointNm(middle.x + step * voxel.x, middle.y, middle.z))
-            break
-        except BackgroundError:
-            continue
-    else:
-        sys.exit("no segment near the middle")
+    with open_assistant(Path(arguments[0]) if arguments else "demo") as assistant:
+        box, voxel = assistant.source.bounds, assistant.source.resolution
+        middle = PointNm.of(
+            (lo + hi) / 2 * nm for lo, hi, nm in zip(box.lo, box.hi, voxel, strict=True)
+        )
+        for step in range(40):
+            try:
+                found = assistant.suggest(PointNm(middle.x + step * voxel.x, middle.y, middle.z))
+                break
+            except BackgroundError:
+                continue
+        else:
+            sys.exit("no segment near the middle")
     for s in found.suggestions:
         what = f"{s.site.kind} {s.site.segment}" + (
             f" + {s.site.partner}" if s.site.partner else ""
@@ -41,7 +39,6 @@ def main(arguments: list[str]) -> None:
     print(
         found.note or f"{len(found.suggestions)} suggestions in {found.timing_ms['total']:.0f} ms"
     )
-    assistant.close()
 
 
 if __name__ == "__main__":

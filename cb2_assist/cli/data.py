@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cb2_assist.cli.options import Triple
+from cb2_assist.cli.options import Pair, Triple
+from cb2_assist.cli.progress import ProgressLine
 
 
 @click.command()
@@ -39,7 +40,12 @@ def datasets(as_json: bool) -> None:
 
 
 @click.command("import-volume")
-@click.option("--em", required=True, metavar="FILE[:KEY]", help="uint8 volume, .npy or .npz.")
+@click.option(
+    "--em",
+    required=True,
+    metavar="FILE[:KEY]",
+    help="uint8 volume: .npy, .npz, .h5, .tif, Zarr, N5, a folder of sections or 'EM*.tif'.",
+)
 @click.option(
     "--segmentation", required=True, metavar="FILE[:KEY]", help="Whole numbers, 0 = background."
 )
@@ -49,9 +55,12 @@ def datasets(as_json: bool) -> None:
 @click.option(
     "--axes",
     type=click.Choice(["zyx", "xyz"]),
-    default="zyx",
-    show_default=True,
-    help="Order of the axes in the files.",
+    help="Order of the axes in the files. Default: what a file says of itself, else zyx.",
+)
+@click.option(
+    "--em-range",
+    type=Pair(),
+    help="Values that become black and white, for EM that is not uint8.",
 )
 @click.option("--name", help="Default: the folder's name.")
 @click.option(
@@ -77,7 +86,8 @@ def import_volume(
     truth: str | None,
     voxel_nm: tuple[float, float, float],
     out: Path,
-    axes: str,
+    axes: str | None,
+    em_range: tuple[float, float] | None,
     name: str | None,
     species: str,
     licence: str,
@@ -86,25 +96,32 @@ def import_volume(
     id_offset: int,
     mesh_min_voxels: int,
 ) -> None:
-    """Make a local dataset with meshes from .npy or .npz volumes."""
+    """Make a local dataset with meshes from volumes in files, which may be larger than memory.
+
+    KEY names an array inside a file: seg.h5:/volumes/labels, seg.npz:labels, em.zarr:0 (a level of
+    an OME-Zarr), em.n5:c0/s0.
+    """
     from cb2_assist.datasets.importer import import_volume as make
 
-    path = make(
-        em=em,
-        segmentation=segmentation,
-        truth=truth,
-        voxel_nm=voxel_nm,
-        out=out,
-        axes=axes,
-        name=name,
-        species=species,
-        licence=licence,
-        citation=citation,
-        offset_nm=offset_nm,
-        id_offset=id_offset,
-        mesh_min_voxels=mesh_min_voxels,
-        progress=lambda text: click.echo(f"cb2-assist: {text}", err=True),
-    )
+    with ProgressLine() as line:
+        path = make(
+            em=em,
+            segmentation=segmentation,
+            truth=truth,
+            voxel_nm=voxel_nm,
+            out=out,
+            axes=axes,
+            em_range=em_range,
+            name=name,
+            species=species,
+            licence=licence,
+            citation=citation,
+            offset_nm=offset_nm,
+            id_offset=id_offset,
+            mesh_min_voxels=mesh_min_voxels,
+            progress=line,
+            every_s=line.every_s,
+        )
     click.echo(f"{path}")
     click.echo(f"cb2-assist: open it with cb2-assist --dataset-file {path}", err=True)
 

@@ -37,6 +37,24 @@ class Triple(click.ParamType[tuple[float, float, float]]):
         return x, y, z
 
 
+class Pair(click.ParamType[tuple[float, float]]):
+    """``LO,HI``."""
+
+    name = "lo,hi"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        """Two numbers, separated by a comma or a space."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            lo, hi = (float(v) for v in str(value).replace(",", " ").split())
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers LO,HI", param, ctx)
+        return lo, hi
+
+
 class SegmentIdType(click.ParamType[SegmentId]):
     """A decimal 64-bit id."""
 

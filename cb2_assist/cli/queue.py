@@ -20,10 +20,10 @@ from cb2_assist.cli.options import (
     open_assistant,
     point_nm,
 )
-from cb2_assist.cli.serve import user_name
 from cb2_assist.core.errors import BadIdError, BadPointError, UsageError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, segment_id
+from cb2_assist.settings import login_name
 
 if TYPE_CHECKING:
     from cb2_assist.app import Assistant
@@ -254,7 +254,7 @@ def status(
 
     name, url = _which(dataset, dataset_file, labels)
     with open_store(url, read_only=True) as store:
-        document = status_of(store.queue, dataset=name, user=user or user_name(), now=time.time())
+        document = status_of(store.queue, dataset=name, user=user or login_name(), now=time.time())
     for part in document["queues"]:
         rates = saved_base_rates(part["dataset"], model)
         part["base_rate"] = {k.value: rate.to_json() for k, rate in rates.items()}
@@ -305,7 +305,7 @@ def next_(
 
     name, url = _which(dataset, dataset_file, labels)
     with open_store(url, read_only=not lease) as store:
-        found = _next(store.queue, name, segment, user or user_name(), lease)
+        found = _next(store.queue, name, segment, user or login_name(), lease)
     if as_json:
         click.echo(json.dumps({"next": found}))
     else:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
-import os
 import webbrowser
 from pathlib import Path
 
@@ -19,17 +16,11 @@ from cb2_assist.cli.options import (
     point_nm,
 )
 from cb2_assist.core.records import SegmentId
+from cb2_assist.settings import login_name
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The server ran, was told to stop, and everything it held is closed."""
-
-
-def user_name() -> str:
-    """Who is logged in."""
-    with contextlib.suppress(OSError, KeyError, ImportError):
-        return getpass.getuser()
-    return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "someone"
 
 
 @click.command()
@@ -98,7 +89,7 @@ def serve(
         run_server(
             assistant,
             ServeOptions(
-                user=user or user_name(),
+                user=user or login_name(),
                 labels=labels,
                 host=host,
                 port=port,

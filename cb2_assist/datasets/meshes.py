@@ -5,37 +5,62 @@ cubes run on the averages, and Taubin's filter takes the stair steps off (Taubin
 processing approach to fair surface design", SIGGRAPH). The surface is drawn at a level that even a
 straight thread of single voxels exceeds, so thin necks stay connected; it lies about a voxel
 outside the true one at most.
+
+A volume larger than memory is meshed box by box, a fragment of a segment's mesh in each. Every box
+is read with a margin, meshed and smoothed with it, and only the triangles of the box are kept, so
+that two fragments meet where they were cut.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import time
-from collections.abc import Callable
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cb2_assist.core.geometry import BoxVx, PointVoxel
+from cb2_assist.datasets.meter import Meter
 from cb2_assist.datasets.precomputed import Grid, block_mean, isotropic_factors
+from cb2_assist.datasets.segment_table import SegmentSizes
+from cb2_assist.datasets.voxels import (
+    BLOCK_VX,
+    Shape,
+    Voxels,
+    as_voxels,
+    blocks,
+    cubes,
+    whole,
+)
 
-Progress = Callable[[str], None]
-"""Takes one line of text about how far the work is."""
+Mesh = tuple[NDArray[np.float32], NDArray[np.uint32]]
+"""Vertices in nm, shape (n, 3), and triangles, shape (m, 3)."""
+Own = tuple[Sequence[float], Sequence[float]]
+"""Half-open part of an array: first voxels along x, y, z, and those past the last."""
 
 _FINE_BELOW_VX = 8_000
 """Smaller segments are meshed voxel by voxel: there is no time to save."""
 _TAUBIN_ROUNDS = 8
 _TAUBIN_STEPS = (0.5, -0.53)
+_MARGIN_VX = 24
+"""Read around a box. Smoothing reaches farther, but what lies beyond moves nothing visibly."""
+_WORK = 5.0
+"""Cost of meshing a voxel next to writing one of EM, for the progress."""
 
 
 def write_meshes(
     folder: Path,
-    seg: NDArray[np.uint64],
+    seg: Voxels | NDArray[np.uint64],
     grid: Grid,
     min_voxels: int,
-    progress: Progress | None = None,
+    *,
+    sizes: SegmentSizes | None = None,
+    meter: Meter | None = None,
+    most_vx: int = BLOCK_VX,
 ) -> int:
     """Mesh every segment of at least `min_voxels`; the others get an empty manifest.
 
@@ -47,32 +72,79 @@ def write_meshes(
         seg: Segment ids, axes x, y, z.
         grid: Where `seg` lies; vertices are nm in the same frame.
         min_voxels: Segments with fewer voxels get no mesh.
-        progress: Takes lines about how far the work is.
+        sizes: Voxels of each segment; None counts them.
+        meter: Told about the progress.
+        most_vx: Voxels in memory as one array.
 
     Returns:
         How many segments have a mesh.
     """
+    folder.mkdir(parents=True)
+    (folder / "info").write_text(json.dumps({"@type": "neuroglancer_legacy_mesh"}))
+    voxels = as_voxels(seg)
+    if sizes is None:
+        sizes = SegmentSizes()
+        for box in blocks(voxels.shape, voxels.layout, most_vx):
+            sizes.see(voxels.read(box))
+    ids, counts = sizes.table()
+    wanted = {int(i): int(n) for i, n in zip(ids, counts, strict=True) if n >= min_voxels}
+    fragments: dict[int, list[str]] = {i: [] for i in wanted}
+    boxes = cubes(voxels.shape, most_vx)
+    for number, box in enumerate(boxes):
+        for segment, mesh in _meshes_in(voxels, box, grid, wanted, meter or Meter()):
+            name = f"{segment}:0:{number}"
+            _write_fragment(folder / f"{name}.gz", *mesh)
+            fragments[segment].append(name)
+    for segment in ids.tolist():
+        _write_manifest(folder, segment, fragments.get(segment, []))
+    return sum(1 for names in fragments.values() if names)
+
+
+def work_of(shape: Shape) -> float:
+    """What meshing a volume counts for in a `Meter`."""
+    return math.prod(shape) * _WORK
+
+
+def _meshes_in(
+    voxels: Voxels, box: BoxVx, grid: Grid, wanted: Mapping[int, int], meter: Meter
+) -> Iterator[tuple[int, Mesh]]:
+    """The parts of the wanted segments' surfaces that lie in a box."""
     import fastremap
     from scipy import ndimage
 
-    folder.mkdir(parents=True)
-    (folder / "info").write_text(json.dumps({"@type": "neuroglancer_legacy_mesh"}))
-    small, ids_of = fastremap.renumber(seg, preserve_zero=True, in_place=False)
-    id_of = {int(new): int(old) for old, new in ids_of.items() if new}
-    sizes = np.bincount(small.ravel(order="K"), minlength=len(id_of) + 1)
-    boxes = ndimage.find_objects(small)
-    wanted = [n for n in id_of if sizes[n] >= min_voxels]
-    for n in id_of:
-        _write_manifest(folder, id_of[n], [])
-    started = told = time.monotonic()
-    for done, n in enumerate(wanted):
-        if progress and time.monotonic() - told > 1:
-            told = time.monotonic()
-            left_s = (told - started) / max(done, 1) * (len(wanted) - done)
-            progress(f"meshes: {done} of {len(wanted)}, about {left_s:.0f} s left")
-        vertices, faces = mesh_of(small, n, boxes[n - 1], int(sizes[n]), grid)
-        _write_mesh(folder, id_of[n], vertices, faces)
-    return len(wanted)
+    wide = BoxVx(
+        PointVoxel(*(v - _MARGIN_VX for v in box.lo)), PointVoxel(*(v + _MARGIN_VX for v in box.hi))
+    ).clip(whole(voxels.shape))
+    block = voxels.read(wide)
+    lo = PointVoxel(*(a + b for a, b in zip(grid.lo, wide.lo, strict=True)))
+    own = None if wide == box == whole(voxels.shape) else _own_cells(box, wide, voxels.shape)
+    small, ids_of = fastremap.renumber(block, preserve_zero=True, in_place=False)
+    del block
+    places = ndimage.find_objects(small)
+    here = {int(new): int(old) for old, new in ids_of.items() if int(old) in wanted}
+    total = math.prod(box.shape) * _WORK
+    volumes = {n: math.prod(s.stop - s.start for s in places[n - 1]) for n in here}
+    all_volumes = max(sum(volumes.values()), 1)
+    for n, segment in here.items():
+        place = places[n - 1]
+        part = volumes[n] / all_volumes
+        if own is None or _touches(place, own):
+            mesh = mesh_of(small, n, place, wanted[segment], Grid(grid.resolution, lo), own)
+            if len(mesh[1]):
+                yield segment, mesh
+        meter.add(total * part, math.prod(box.shape) * 8 * part)
+
+
+def _own_cells(box: BoxVx, wide: BoxVx, shape: Shape) -> Own:
+    """The box inside the one with margins; beyond every end where the volume ends too."""
+    lo = [a - w if a > 0 else -math.inf for a, w in zip(box.lo, wide.lo, strict=True)]
+    hi = [b - w if b < n else math.inf for b, w, n in zip(box.hi, wide.lo, shape, strict=True)]
+    return lo, hi
+
+
+def _touches(place: tuple[slice, slice, slice], own: Own) -> bool:
+    # a surface lies up to two voxels outside of its segment
+    return all(s.start - 2 < b and s.stop + 2 > a for s, a, b in zip(place, *own, strict=True))
 
 
 def mesh_of(
@@ -81,8 +153,9 @@ def mesh_of(
     box: tuple[slice, slice, slice],
     size_vx: int,
     grid: Grid,
-) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
-    """Closed surface of one label, facing outwards.
+    own: Own | None = None,
+) -> Mesh:
+    """Surface of one label, facing outwards; closed unless only a part of it is wanted.
 
     Args:
         labels: Labels, axes x, y, z.
@@ -90,6 +163,7 @@ def mesh_of(
         box: Bounding box of the label, as indices into `labels`.
         size_vx: Voxels of the label.
         grid: Where `labels` lies.
+        own: Only the surface in this part of `labels` is returned, as it is when the whole is.
 
     Returns:
         Vertices in nm, shape (n, 3), and triangles, shape (m, 3).
@@ -105,14 +179,39 @@ def mesh_of(
     # a straight thread of single voxels fills at least this part of its blocks
     thread = min(factors) / np.prod(factors)
     level = 0.5 if factors == (1, 1, 1) else 0.96 * thread
+    if field.max() <= level:
+        # a corner of a segment of which the rest lies elsewhere
+        return np.empty((0, 3), np.float32), np.empty((0, 3), np.uint32)
     vertices, faces, _, _ = marching_cubes(field, level, gradient_direction="ascent")
-    vertices = _taubin(vertices, faces)
     first = np.array([s.start - p[0] for s, p in zip(box, pad, strict=True)], float)
     scale = np.array(factors, float)
+    kept = None if own is None else _faces_in(vertices, faces, first, scale, own)
+    vertices = _taubin(vertices, faces)
+    if kept is not None:
+        used, flat = np.unique(faces[kept], return_inverse=True)
+        vertices, faces = vertices[used], flat.reshape(-1, 3)
     # block k covers voxels [first + k f, first + (k + 1) f); its value belongs to its centre
     voxels = first + (vertices + 0.5) * scale + np.array(list(grid.lo), float)
     nm = voxels * np.array(list(grid.resolution))
     return nm.astype(np.float32), faces.astype(np.uint32)
+
+
+def _faces_in(
+    vertices: NDArray[Any],
+    faces: NDArray[Any],
+    first: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    own: Own,
+) -> NDArray[np.bool_]:
+    """Which triangles belong to cells of the own part.
+
+    Each triangle lies in one cell between eight centres of blocks, or in the wall of two; its
+    middle tells which. The cell's lower corner decides, the same way in the neighbouring box.
+    """
+    cell = np.floor(vertices[faces].astype(np.float64).mean(axis=1) + 1e-6)
+    corner = first + cell * scale
+    inside: NDArray[np.bool_] = np.all((corner >= own[0]) & (corner < own[1]), axis=1)
+    return inside
 
 
 def _taubin(vertices: NDArray[Any], faces: NDArray[Any]) -> NDArray[np.float64]:
@@ -136,15 +235,11 @@ def _write_manifest(folder: Path, segment: int, fragments: list[str]) -> None:
     (folder / f"{segment}:0").write_text(json.dumps({"fragments": fragments}))
 
 
-def _write_mesh(
-    folder: Path, segment: int, vertices: NDArray[np.float32], faces: NDArray[np.uint32]
-) -> None:
-    name = f"{segment}:0:0"
+def _write_fragment(path: Path, vertices: NDArray[np.float32], faces: NDArray[np.uint32]) -> None:
     body = (
         np.uint32(len(vertices)).tobytes()
         + vertices.astype("<f4").tobytes()
         + faces.astype("<u4").tobytes()
     )
     # level 1: a quarter off for little time; more effort saves little on float coordinates
-    (folder / f"{name}.gz").write_bytes(gzip.compress(body, compresslevel=1, mtime=0))
-    _write_manifest(folder, segment, [name])
+    path.write_bytes(gzip.compress(body, compresslevel=1, mtime=0))

@@ -1,27 +1,27 @@
-"""Writes a whole local dataset from arrays: EM, segmentation, truth, meshes, dataset.toml.
+"""Writes a whole local dataset: EM, segmentation, truth, meshes, dataset.toml.
 
 The folder appears under its name only when everything in it is there.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cb2_assist.core.errors import DatasetError
+from cb2_assist.core.errors import BadVolumeError, DatasetError
+from cb2_assist.core.geometry import BoxVx
+from cb2_assist.datasets import meshes, precomputed
 from cb2_assist.datasets.dataset_file import FILE_NAME, DatasetFile, write_dataset_file
-from cb2_assist.datasets.meshes import Progress, write_meshes
+from cb2_assist.datasets.meshes import write_meshes
+from cb2_assist.datasets.meter import Meter, Progress
+from cb2_assist.datasets.partial_folder import appearing
 from cb2_assist.datasets.precomputed import Grid, write_em, write_segmentation
+from cb2_assist.datasets.segment_table import EmHistogram, SegmentSizes, VersionDigest
 from cb2_assist.datasets.source import EmStatistics
+from cb2_assist.datasets.voxels import BLOCK_VX, Voxels, as_voxels, whole
 
 MESH_MIN_VOXELS = 1000
 """Smaller segments get no mesh unless told otherwise."""
@@ -29,16 +29,20 @@ MESH_MIN_VOXELS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Arrays of one dataset, axes x, y, z, all of one shape, on one grid.
+    """Voxels of one dataset, axes x, y, z, all of one shape, on one grid.
+
+    Arrays in memory, or anything that is read box by box.
 
     Attributes:
+        em: uint8.
+        seg: uint64 segment ids, 0 is background.
         truth: Segments as they should be, or None.
     """
 
     grid: Grid
-    em: NDArray[np.uint8]
-    seg: NDArray[np.uint64]
-    truth: NDArray[np.uint64] | None = None
+    em: Voxels | NDArray[np.uint8]
+    seg: Voxels | NDArray[np.uint64]
+    truth: Voxels | NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +61,33 @@ def write_dataset(
     description: Description,
     *,
     mesh_min_voxels: int = MESH_MIN_VOXELS,
-    progress: Progress | None = None,
+    progress: Progress | Meter | None = None,
+    most_vx: int = BLOCK_VX,
 ) -> Path:
     """Write a dataset that `LocalSource` opens and the viewer shows.
 
     Args:
         out: Folder to make. It must not exist, or be empty.
-        volume: Arrays and where they lie.
+        volume: Voxels and where they lie.
         description: Name, species, licence, citation.
         mesh_min_voxels: Segments with fewer voxels get no mesh.
         progress: Takes lines about how far the work is.
+        most_vx: Voxels in memory as one array.
 
     Returns:
         The dataset.toml.
 
     Raises:
+        BadVolumeError: There is no segment, or voxels cannot be read.
         DatasetError: The folder is in use or cannot be written. Nothing is left behind.
     """
-    say = progress or (lambda _line: None)
+    meter = progress if isinstance(progress, Meter) else Meter(progress)
     out = out.expanduser().absolute()
     check_out(out)
-    with _appearing(out) as folder:
-        say("writing EM")
-        write_em(folder / "em", volume.em, volume.grid)
-        say("writing segmentation")
-        write_segmentation(folder / "seg", volume.seg, volume.grid, mesh=True)
-        if volume.truth is not None:
-            say("writing truth")
-            write_segmentation(folder / "truth", volume.truth, volume.grid, mesh=False)
-        n = write_meshes(
-            folder / "seg" / "mesh", volume.seg, volume.grid, mesh_min_voxels, progress
-        )
-        say(f"{n} meshes written")
-        em_mean, em_std = float(volume.em.mean()), float(volume.em.std())
+    with appearing(out) as folder:
+        written = _Writing(folder, volume, meter, most_vx)
+        statistics = written.em()
+        version = written.segments(mesh_min_voxels)
         write_dataset_file(
             folder / FILE_NAME,
             DatasetFile(
@@ -100,22 +98,95 @@ def write_dataset(
                 species=description.species,
                 licence=description.licence,
                 citation=description.citation,
-                version=content_version(volume.seg, volume.grid),
-                em_statistics=EmStatistics(em_mean, em_std),
+                version=version,
+                em_statistics=statistics,
                 complete=True,
             ),
         )
     return out / FILE_NAME
 
 
+class _Writing:
+    """The parts of one dataset, each written in one pass over its voxels."""
+
+    def __init__(self, folder: Path, volume: Volume, meter: Meter, most_vx: int) -> None:
+        self._folder, self._volume = folder, volume
+        self._meter, self._most_vx = meter, most_vx
+        shape, grid = as_voxels(volume.seg).shape, volume.grid
+        meter.plan(precomputed.work_of(shape, grid, em=True) + meshes.work_of(shape))
+        for _ in (v for v in (volume.seg, volume.truth) if v is not None):
+            meter.plan(precomputed.work_of(shape, grid, em=False))
+
+    def em(self) -> EmStatistics:
+        """Write the EM; returns its mean and spread."""
+        self._meter.stage("writing EM")
+        histogram = EmHistogram()
+        write_em(
+            self._folder / "em",
+            self._volume.em,
+            self._volume.grid,
+            watch=lambda _box, block: histogram.see(block),
+            meter=self._meter,
+            most_vx=self._most_vx,
+        )
+        return EmStatistics(*histogram.mean_std())
+
+    def segments(self, mesh_min_voxels: int) -> str:
+        """Write segmentation, truth and meshes; returns the segmentation's version."""
+        meter, grid = self._meter, self._volume.grid
+        seg = as_voxels(self._volume.seg)
+        sizes, digest = SegmentSizes(), _digest(grid, seg)
+
+        def watch(box: BoxVx, block: NDArray[np.uint64]) -> None:
+            sizes.see(block)
+            digest.see(box, block)
+
+        meter.stage("writing segmentation")
+        written = write_segmentation(
+            self._folder / "seg",
+            seg,
+            grid,
+            mesh=True,
+            watch=watch,
+            meter=meter,
+            most_vx=self._most_vx,
+        )
+        if not len(sizes.table()[0]):
+            raise BadVolumeError("The segmentation holds only background (0): there is no segment.")
+        if self._volume.truth is not None:
+            meter.stage("writing truth")
+            write_segmentation(
+                self._folder / "truth",
+                self._volume.truth,
+                grid,
+                mesh=False,
+                meter=meter,
+                most_vx=self._most_vx,
+            )
+        meter.stage("making meshes")
+        n = write_meshes(
+            self._folder / "seg" / "mesh",
+            written,
+            grid,
+            mesh_min_voxels,
+            sizes=sizes,
+            meter=meter,
+            most_vx=self._most_vx,
+        )
+        meter.note(f"{n} meshes written")
+        return digest.hexdigest()
+
+
 def content_version(seg: NDArray[np.uint64], grid: Grid) -> str:
     """Name of exactly this segmentation: 12 hex digits of SHA-256 over its place and its ids."""
-    digest = hashlib.sha256(
-        f"{tuple(grid.resolution)} {tuple(grid.lo)} {seg.shape} x-fastest uint64 ".encode()
-    )
-    for z in range(seg.shape[2]):
-        digest.update(seg[:, :, z].astype("<u8").tobytes(order="F"))
-    return digest.hexdigest()[:12]
+    voxels = as_voxels(seg)
+    digest = _digest(grid, voxels)
+    digest.see(whole(voxels.shape), seg)
+    return digest.hexdigest()
+
+
+def _digest(grid: Grid, seg: Voxels) -> VersionDigest:
+    return VersionDigest(f"{tuple(grid.resolution)} {tuple(grid.lo)}", seg.shape)
 
 
 def check_out(out: Path) -> None:
@@ -132,23 +203,3 @@ def check_out(out: Path) -> None:
         raise DatasetError(f"{out} is not empty. Choose another --out.")
     if out.exists() and not out.is_dir():
         raise DatasetError(f"{out} is a file. Choose another --out.")
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes `out` at the end, or goes away on any failure."""
-    folder = out.with_name(f".{out.name}.importing-{os.getpid()}")
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-        # over an empty folder this replaces it, over anything else it fails
-        folder.rename(out)
-    except OSError as e:
-        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full" if full else (e.strerror or str(e))
-        raise DatasetError(
-            f"Cannot write the dataset {out}: {why}. Nothing was kept; choose another --out or "
-            "make room."
-        ) from e
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

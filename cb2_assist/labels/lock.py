@@ -104,11 +104,12 @@ def _locked_text(label_file: Path, holder: dict[str, Any]) -> str:
     who = f"process {holder.get('pid', 'unknown')}"
     if holder.get("host") not in (None, socket.gethostname()):
         who += f" on {holder['host']}"
+    what = "script" if holder.get("what") == "script" else "server"
     url = holder.get("url")
     where = f" at {url}" if url else ""
     return (
-        f"The label file {label_file} is in use by another cb2-assist server ({who}{where}). "
-        "Use that page, stop that server, or name another file with --labels sqlite:///PATH."
+        f"The label file {label_file} is in use by another cb2-assist {what} ({who}{where}). "
+        f"Use that page, stop that {what}, or name another file with --labels sqlite:///PATH."
     )
 
 

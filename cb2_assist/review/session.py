@@ -25,7 +25,7 @@ from cb2_assist.core.records import (
     SuggestionList,
     Verdict,
 )
-from cb2_assist.decisions.log import alternative
+from cb2_assist.decisions.making import Given, decision_on
 from cb2_assist.review.evidence import Evidence, EvidenceCache
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import (
@@ -334,11 +334,10 @@ class ReviewSession:
                     "again."
                 )
             )
-        rank = [s.id for s in shown.suggestions].index(answer.suggestion_id)
-        suggestion = shown.suggestions[rank]
+        suggestion = next(s for s in shown.suggestions if s.id == answer.suggestion_id)
         try:
             sha256 = self._keep_views(suggestion)
-            self._decisions.decide(self._decision(answer, shown, rank, sha256))
+            self._decisions.decide(self._decision(answer, shown, sha256))
         except AssistError as error:
             raise self._not_recorded(error) from error
         text = f"{VERDICT_WORDS[answer.verdict]}: {describe(suggestion)}."
@@ -489,35 +488,24 @@ class ReviewSession:
         self._views.put(data, sha256)
         return sha256
 
-    def _decision(
-        self, answer: Answer, shown: SuggestionList, rank: int, sha256: str | None
-    ) -> Decision:
-        suggestion, info = shown.suggestions[rank], self._assistant.info
+    def _decision(self, answer: Answer, shown: SuggestionList, sha256: str | None) -> Decision:
         decided = datetime.now(UTC) - timedelta(milliseconds=answer.age_ms)
-        return Decision(
-            suggestion=suggestion,
-            verdict=answer.verdict,
-            dataset=shown.dataset,
-            version=shown.version,
-            model_name=shown.model_name,
-            model_sha256=shown.model_sha256,
-            calibrator=shown.calibrator,
-            base_rate=shown.base_rates[suggestion.site.kind],
-            rank=rank,
-            alternatives=tuple(
-                alternative(s, verdict=self._screen.verdicts.get(s.id)) for s in shown.suggestions
-            ),
-            user=self._user,
+        given = Given(
+            answer.verdict,
+            self._user,
+            answer.idempotency_key,
+            shown_at=decided - timedelta(milliseconds=answer.shown_ms),
+            decided_at=decided,
             key=answer.key,
-            idempotency_key=answer.idempotency_key,
-            shown_at=(decided - timedelta(milliseconds=answer.shown_ms)).isoformat(),
-            decided_at=decided.isoformat(),
-            idle_ms=round(min(answer.idle_ms, answer.shown_ms)),
-            licence=info.licence,
-            species=info.species,
-            supervoxels=(suggestion.site.segment, suggestion.site.partner),
-            propensity=shown.propensity_of(suggestion.id),
-            reason=suggestion.reason,
+            idle_ms=min(answer.idle_ms, answer.shown_ms),
+            propensity=shown.propensity_of(answer.suggestion_id),
+        )
+        return decision_on(
+            answer.suggestion_id,
+            shown,
+            given,
+            self._assistant.info,
+            verdicts=self._screen.verdicts,
             views_sha256=sha256,
         )
 

@@ -207,6 +207,23 @@ class Pipeline:
         if rows:
             yield from self._score_batch(rows, base_rates)
 
+    def alone(
+        self, suggestion: Suggestion, base_rates: Mapping[Kind, BaseRate] | None = None
+    ) -> SuggestionList:
+        """A list of one that `score` judged."""
+        return SuggestionList(
+            dataset=self.source.info.name,
+            version=self.source.info.version,
+            segment=suggestion.site.segment,
+            at=suggestion.site.point,
+            suggestions=(suggestion,),
+            model_name=self.facts.name,
+            model_sha256=self.facts.sha256,
+            calibrator=self.calibrator.id,
+            base_rates=dict(base_rates or self.base_rates),
+            timing_ms={},
+        )
+
     def outputs(self, sites: Sequence[Site]) -> list[ModelOutput]:
         """The network's raw answers, before calibration."""
         stacks = list(self._pool.map(self._lone_stack, sites))

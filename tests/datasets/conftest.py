@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cb2_assist.datasets.demo import PACK, unpacked_demo
-from cb2_assist.datasets.demo_make import DemoVolume, Recipe, make
+from cb2_assist.datasets.demo_make import SHIPPED, DemoVolume, Recipe, make, prepare
 from cb2_assist.datasets.demo_pack import write_pack
 from cb2_assist.datasets.local import LocalSource, open_dataset_file
 
@@ -58,6 +58,12 @@ def shipped_levels():
             return np.asarray(picture)[..., 0]
 
     return read
+
+
+@pytest.fixture(scope="session")
+def shipped_tissue():
+    """Scene and sections from which the shipped demo was rendered."""
+    return prepare(SHIPPED)
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,17 @@ def test_one_section_is_missing_and_one_is_folded(shipped_demo):
     assert np.sort(dark)[-1] > 2 * np.sort(dark)[-2]
 
 
+def test_contrast_steps_from_one_batch_of_sections_to_the_next(shipped_demo):
+    em = shipped_demo.em()
+    spread = em.reshape(len(em), -1).std(axis=1)
+    spread = spread[spread > 0]
+    before = np.array([np.median(spread[k - 4 : k]) for k in range(4, len(spread) - 4)])
+    after = np.array([np.median(spread[k : k + 4]) for k in range(4, len(spread) - 4)])
+
+    # grey levels; within a batch it wanders by about one
+    assert (np.abs(after - before) > 2).any()
+
+
 def test_a_segment_has_a_mesh_where_its_voxels_are(shipped_demo, demo_cache):
     from cloudvolume import CloudVolume
 

@@ -3,13 +3,15 @@
 import hashlib
 
 import numpy as np
+from scipy import ndimage
 
 from cb2_assist.datasets.demo_bodies import connected_bodies
 from cb2_assist.datasets.demo_grain import add_noise
-from cb2_assist.datasets.demo_make import SHIPPED, prepare
+from cb2_assist.datasets.demo_make import SHIPPED
 from cb2_assist.datasets.demo_micrograph import expose
 from cb2_assist.datasets.demo_render import render_section
 from cb2_assist.datasets.demo_segment import segment
+from cb2_assist.datasets.demo_tissue import SPINE
 
 SMALL_SHA256 = {
     "levels": "dd158edfb424192f802989efc226c6d849a9b7f8accc6d90ef579bf4a1066b0a",
@@ -28,8 +30,10 @@ def test_a_small_demo_is_made_again_bit_for_bit(small_demo):
     assert got == SMALL_SHA256
 
 
-def test_a_part_of_the_shipped_demo_is_made_again_bit_for_bit(shipped_demo, shipped_levels):
-    scene, sections = prepare(SHIPPED)
+def test_a_part_of_the_shipped_demo_is_made_again_bit_for_bit(
+    shipped_demo, shipped_levels, shipped_tissue
+):
+    scene, sections = shipped_tissue
     index, x, y = 47, 320, 192
     labels, grey = render_section(scene, index, (x, x + 128), (y, y + 128))
 
@@ -38,6 +42,31 @@ def test_a_part_of_the_shipped_demo_is_made_again_bit_for_bit(shipped_demo, ship
     np.testing.assert_array_equal(levels, shipped_levels(index)[y + 1 : y + 127, x + 1 : x + 127])
     bodies = shipped_demo.truth()[index, y : y + 128, x : x + 128]
     assert partition_agrees(labels, bodies) > 0.995
+
+
+def test_vesicles_synapses_and_spines_lie_in_the_shipped_volume(shipped_tissue):
+    scene, _ = shipped_tissue
+
+    def inside(centres):
+        return int(np.all((centres >= 0) & (centres < np.array(SHIPPED.size_nm)), axis=1).sum())
+
+    assert inside(scene.synapses[:, :3]) >= 100
+    assert inside(scene.vesicles[:, :3]) >= 10_000
+    spines = scene.capsules[scene.capsules[:, 9] == SPINE]
+    assert inside(spines[:, :3]) >= 500
+
+
+def test_glia_are_thin_sheets_between_the_neurites(shipped_tissue):
+    scene, _ = shipped_tissue
+    glia = render_section(scene, 47, (0, 256), (0, 256))[0] == 0
+
+    assert 0.02 < glia.mean() < 0.2
+    half_thickness_nm = 8 * ndimage.distance_transform_edt(glia)
+    assert np.percentile(half_thickness_nm[glia], 95) < 100
+    pieces, _ = ndimage.label(glia)
+    # one sheet reaches over more than a micrometre
+    widest = max(max(s.stop - s.start for s in part) for part in ndimage.find_objects(pieces))
+    assert widest * 8 > 1000
 
 
 def partition_agrees(labels, bodies):

@@ -157,14 +157,17 @@ BAD_ARRAYS = {
     "EM has channels": ({"em": np.zeros((*SHAPE, 3), "u1")}, r"array\[\.\.\., 0\]"),
     "seg is a number": ({"seg": np.array(5)}, "has 0 dimensions"),
     "empty": ({"em": np.zeros((0, 5, 5), "u1"), "seg": np.zeros((0, 5, 5), "u1")}, "is empty"),
-    "EM uint16": ({"em": grey(SHAPE).astype("u2") * 200}, r"uint16 .* np\.clip"),
+    "EM uint16": (
+        {"em": grey(SHAPE).astype("u2") * 200},
+        r"uint16; EM must be uint8.*--em-range \d+,\d+",
+    ),
     "EM float": ({"em": grey(SHAPE).astype("f4")}, "float32; EM must be uint8"),
     "EM bool": ({"em": grey(SHAPE) > 100}, "bool; EM must be uint8"),
     "seg float": ({"seg": blocks(SHAPE).astype("f8")}, "whole numbers"),
     "seg bool": ({"seg": blocks(SHAPE) > 0}, "whole numbers"),
     "seg complex": ({"seg": blocks(SHAPE).astype("c8")}, "whole numbers"),
     "seg text": ({"seg": np.full(SHAPE, "a")}, "whole numbers"),
-    "seg negative": ({"seg": np.full(SHAPE, -4, "i4")}, "lowest is -4"),
+    "seg negative": ({"seg": np.full(SHAPE, -4, "i4")}, "for instance -4"),
     "seg background": ({"seg": np.zeros(SHAPE, "u4")}, "only background"),
 }
 

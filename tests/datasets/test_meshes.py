@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import trimesh
 from dataset_makers import BIG
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from cb2_assist.datasets.importer import grid_of
 from cb2_assist.datasets.meshes import write_meshes
@@ -16,7 +18,16 @@ from cb2_assist.datasets.meshes import write_meshes
 
 def load(folder, segment: int) -> trimesh.Trimesh:
     """The mesh as Neuroglancer reads it: manifest, then fragment."""
-    (name,) = json.loads((folder / f"{segment}:0").read_text())["fragments"]
+    (mesh,) = fragments(folder, segment)
+    return mesh
+
+
+def fragments(folder, segment: int) -> list[trimesh.Trimesh]:
+    names = json.loads((folder / f"{segment}:0").read_text())["fragments"]
+    return [_fragment(folder, name) for name in names]
+
+
+def _fragment(folder, name: str) -> trimesh.Trimesh:
     body = gzip.decompress((folder / f"{name}.gz").read_bytes())
     n = int(np.frombuffer(body, "<u4", 1)[0])
     vertices = np.frombuffer(body, "<f4", 3 * n, 4).reshape(-1, 3)
@@ -93,3 +104,50 @@ def test_single_voxel_can_be_meshed(tmp_path):
     mesh = load(tmp_path / "mesh", BIG + 1)
     assert mesh.is_watertight
     np.testing.assert_allclose(mesh.bounds.mean(axis=0), [5, 45, 25], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("radius", "voxel_nm"), [(55, (10, 10, 10)), (55, (4, 4, 40)), (12, (10, 10, 10))]
+)
+def test_fragments_of_a_ball_across_boxes_close_to_the_surface_of_the_whole(
+    tmp_path, radius, voxel_nm
+):
+    # the corner of eight boxes lies inside; the small ball is meshed voxel by voxel
+    seg = ball((150, 140, 130), (65.3, 63.2, 64.7), radius)
+    grid = grid_of(voxel_nm, (-400, 80, 800))
+    write_meshes(tmp_path / "one", seg, grid, 100)
+    write_meshes(tmp_path / "many", seg, grid, 100, most_vx=2 * 64**3)
+    whole = load(tmp_path / "one", BIG + 1)
+    parts = fragments(tmp_path / "many", BIG + 1)
+    assert len(parts) == 8
+    assert sum(len(p.faces) for p in parts) == len(whole.faces)
+    seam = 0.002 * min(voxel_nm)  # nm; no eye and no renderer sees it
+    together = trimesh.util.concatenate(parts)
+    far, _ = cKDTree(whole.vertices).query(together.vertices)
+    assert far.max() < seam
+    assert welded(together, seam).is_watertight
+    assert not parts[0].is_watertight
+
+
+def test_fragments_of_a_rough_surface_leave_no_gap(tmp_path):
+    rng = np.random.default_rng(3)
+    field = gaussian_filter(rng.normal(size=(100, 100, 100)), 3)
+    seg = np.asfortranarray(np.where(field > 0, np.uint64(BIG + 1), np.uint64(BIG + 2)))
+    grid = grid_of((8, 8, 8))
+    write_meshes(tmp_path / "one", seg, grid, 100)
+    write_meshes(tmp_path / "many", seg, grid, 100, most_vx=2 * 64**3)
+    for segment in (BIG + 1, BIG + 2):
+        whole, parts = load(tmp_path / "one", segment), fragments(tmp_path / "many", segment)
+        assert len(parts) == 8
+        together = trimesh.util.concatenate(parts)
+        assert len(together.faces) == len(whole.faces)
+        far, _ = cKDTree(whole.vertices).query(together.vertices)
+        assert far.max() < 0.01 * 8
+
+
+def welded(mesh: trimesh.Trimesh, within: float) -> trimesh.Trimesh:
+    """The mesh with vertices that lie together made one."""
+    first = np.arange(len(mesh.vertices))
+    for a, b in sorted(cKDTree(mesh.vertices).query_pairs(within)):
+        first[b] = min(first[b], first[a])
+    return trimesh.Trimesh(mesh.vertices, first[mesh.faces], process=False)
