@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from page_fakes import BASE, MemoryLog, ToyAssistant, wait_until
-from page_harness import Page, start
+from page_fakes import BASE, MemoryLog, MemoryViews, ToyAssistant, wait_until
+from page_harness import Page, Served, start
 
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
@@ -37,9 +37,44 @@ def test_a_busy_port_is_said_with_advice(tmp_path) -> None:
             start(tmp_path, port=port)
 
 
-def test_a_host_that_others_could_reach_is_refused(tmp_path) -> None:
-    with pytest.raises(ServerError, match="this machine only"):
-        start(tmp_path, host="0.0.0.0")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "lab-pc", ""])
+def test_a_host_that_others_could_reach_is_refused(tmp_path, host: str) -> None:
+    with pytest.raises(ServerError, match=r"this machine only.* ssh -L .* --expose"):
+        start(tmp_path, host=host)
+
+
+def test_all_addresses_need_a_name_to_be_reached_by(tmp_path) -> None:
+    with pytest.raises(UsageError, match="--allow-host NAME"):
+        start(tmp_path, host="0.0.0.0", expose=True)
+
+
+def test_asked_for_twice_it_listens_where_others_reach_it(tmp_path) -> None:
+    served = start(tmp_path, host="0.0.0.0", expose=True, allow_hosts=("lab-pc",))
+    try:
+        assert served.server.url.startswith("http://127.0.0.1:")
+        for host, wanted in (("lab-pc:80", 200), ("127.0.0.1", 200), ("192.168.1.5", 403)):
+            assert served.ask("GET", "/", {**served.reading, "Host": host})[0] == wanted, host
+    finally:
+        served.server.stop()
+
+
+def test_a_wrong_name_to_be_allowed_is_refused_before_anything_listens(tmp_path) -> None:
+    with pytest.raises(UsageError, match="--allow-host takes one host name"):
+        start(tmp_path, allow_hosts=("http://lab-pc/",))
+
+
+def test_a_page_that_comes_is_told(tmp_path, loop) -> None:
+    came = threading.Event()
+    assistant = ToyAssistant(tmp_path)
+    server = RunningServer(
+        assistant, MemoryLog(), None, _scene(assistant), options=Options(port=0), on_page=came.set
+    )
+    try:
+        assert not came.is_set()
+        Page(Served(server, assistant, MemoryLog(), MemoryViews()), loop).close()
+        assert came.wait(10)
+    finally:
+        server.stop()
 
 
 def test_an_unknown_key_preset_is_refused(tmp_path) -> None:
