@@ -7,7 +7,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -152,7 +152,7 @@ class Page:
         self.socket.close()
 
 
-def start(folder: Path, **options) -> Served:
+def start(folder: Path, *, on_arrival: Callable[[], None] = lambda: None, **options) -> Served:
     assistant, log, views = ToyAssistant(folder), MemoryLog(), MemoryViews()
     scene = Scene(assistant.source.layers, PointNm(480, 480, 480))
     server = RunningServer(
@@ -161,5 +161,6 @@ def start(folder: Path, **options) -> Served:
         views,
         partial(ViewerMount, scene),
         options=Options(user="tester", **{"port": 0, **options}),
+        on_arrival=on_arrival,
     )
     return Served(server, assistant, log, views)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import webbrowser
 from pathlib import Path
 
 import click
 
+from cb2_assist.cli.browser import BrowserOpening
 from cb2_assist.cli.options import (
     SegmentIdType,
     Triple,
@@ -31,10 +31,29 @@ def _user() -> str:
     return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "someone"
 
 
+def _say(text: str) -> None:
+    click.echo(f"cb2-assist: {text}", err=True)
+
+
 @click.command()
 @dataset_options
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; another than this machine's own also needs --expose.",
+)
+@click.option(
+    "--expose",
+    is_flag=True,
+    help="Let others reach --host. Nothing is encrypted; ssh -L is the safe way from elsewhere.",
+)
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Answer to this name too, e.g. of a reverse proxy that passes Host on. Repeatable.",
 )
 @click.option(
     "--port",
@@ -69,6 +88,8 @@ def serve(
     dataset: str | None,
     dataset_file: Path | None,
     host: str,
+    expose: bool,
+    allow_hosts: tuple[str, ...],
     port: int | None,
     no_browser: bool,
     labels: str | None,
@@ -84,14 +105,24 @@ def serve(
 ) -> None:
     """Open a dataset in the browser and suggest joins and cuts under the cursor (p)."""
     assistant = open_assistant(dataset, dataset_file, model, device, soon=True)
+    import platformdirs
+
     from cb2_assist.app import ServeOptions, run_server
+    from cb2_assist.server.guard import LOOPBACK
 
     name = assistant.info.name
+    folder = platformdirs.user_data_path("cb2-assist", appauthor=False)
+    browser = BrowserOpening(folder / "open", _say)
 
     def ready(address: str) -> None:
         click.echo(f"cb2-assist: serving {name} at {address}")
-        if not no_browser and not webbrowser.open(address):
-            click.echo("cb2-assist: no browser could be opened; open the address above", err=True)
+        if host not in LOOPBACK:
+            _say(
+                f"WARNING: listening on {host}, where others can reach it. Nothing is encrypted: "
+                "whoever sees the traffic or the address can read the data and write labels."
+            )
+        if not no_browser:
+            browser.start(address)
 
     try:
         run_server(
@@ -100,6 +131,8 @@ def serve(
                 user=user or _user(),
                 labels=labels,
                 host=host,
+                expose=expose,
+                allow_hosts=allow_hosts,
                 port=port,
                 keys=keys,
                 keep_views=keep_views == "on",
@@ -107,9 +140,11 @@ def serve(
                 segment=segment,
             ),
             on_ready=ready,
-            say=lambda text: click.echo(f"cb2-assist: {text}", err=True),
+            on_arrival=browser.arrived,
+            say=_say,
         )
     finally:
+        browser.close()
         assistant.close()
     raise Stopped
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tornado import web
@@ -53,10 +54,11 @@ class PageHandler(OwnHandler):
     (`static/js/page_key.js`).
     """
 
-    def initialize(self, *, static: Path, secrets: Secrets) -> None:
+    def initialize(self, *, static: Path, secrets: Secrets, on_arrival: Callable[[], None]) -> None:
         """Take what the handler needs."""
         self._static = static
         self._secrets = secrets
+        self._on_arrival = on_arrival
 
     def get(self) -> None:
         """Send the page, or set the cookie and send the browser to the bare address."""
@@ -72,6 +74,7 @@ class PageHandler(OwnHandler):
             path="/",
         )
         self.set_header("Cache-Control", "no-store")
+        self._on_arrival()
         to = f"./#key={self._secrets.page_key}"
         if self.request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}:
             self.redirect(to, status=303)

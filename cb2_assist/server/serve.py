@@ -92,7 +92,7 @@ class RunningServer:
         *,
         options: Options,
         start_at: Cursor | None = None,
-        on_page: Callable[[], None] = lambda: None,
+        on_arrival: Callable[[], None] = lambda: None,
     ) -> None:
         """Listen and take up the last session.
 
@@ -104,7 +104,7 @@ class RunningServer:
             options: Address, user, keys, memory.
             start_at: Where to begin. With a segment, suggestions are made there at once; None
                 resumes where the last session stopped.
-            on_page: Called whenever a page has come, on the server's loop.
+            on_arrival: Called whenever a browser has brought the token, on the server's loop.
 
         Raises:
             PortBusyError: The given port is taken.
@@ -122,8 +122,8 @@ class RunningServer:
         self.session = ReviewSession(
             assistant, decisions, views, user=options.user, state=self._state
         )
-        self._hub = Hub(self.session, bindings, secrets.server_id, on_page=on_page)
-        routes = self._routes(assistant, secrets, bindings)
+        self._hub = Hub(self.session, bindings, secrets.server_id)
+        routes = self._routes(assistant, secrets, bindings, on_arrival)
 
         def open_at(number: int) -> Mount:
             return mount(
@@ -158,7 +158,11 @@ class RunningServer:
             log.info("A suggestion was still being made; it is left unfinished.")
 
     def _routes(
-        self, assistant: Assistant, secrets: Secrets, bindings: tuple[KeyBinding, ...]
+        self,
+        assistant: Assistant,
+        secrets: Secrets,
+        bindings: tuple[KeyBinding, ...],
+        on_arrival: Callable[[], None],
     ) -> list[Route]:
         return build_routes(
             hub=self._hub,
@@ -166,6 +170,7 @@ class RunningServer:
             static=resource_dir("static"),
             roots=assistant.source.layers.roots,
             keys=bindings,
+            on_arrival=on_arrival,
         )
 
     @staticmethod
@@ -237,7 +242,7 @@ def serve(
     mount: MountFactory,
     *,
     on_ready: Callable[[str], None],
-    on_page: Callable[[], None] = lambda: None,
+    on_arrival: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
     start_at: Cursor | None = None,
     options: Options,
@@ -250,7 +255,7 @@ def serve(
         views: Keeps what the model saw; None keeps nothing.
         mount: Opens the port.
         on_ready: Called with the address, token included, once it answers.
-        on_page: Called whenever a page has come, on the server's loop.
+        on_arrival: Called whenever a browser has brought the token, on the server's loop.
         stop: Ends the server when set; signals set it too when this is the main thread.
         start_at: Where to begin, as for `RunningServer`.
         options: Address, user, keys, memory.
@@ -273,7 +278,7 @@ def serve(
             mount,
             options=options,
             start_at=start_at,
-            on_page=on_page,
+            on_arrival=on_arrival,
         )
         try:
             on_ready(running.url)

@@ -50,8 +50,6 @@ class Hub:
     keys: tuple[KeyBinding, ...]
     server_id: str
     pages: set[PageSocket] = field(default_factory=set)
-    on_page: Callable[[], None] = lambda: None
-    """Called on the loop whenever a page has come."""
 
     def __post_init__(self) -> None:
         # verdicts and moves in the order of the keys; proposals beside them, two at most, so that
@@ -168,7 +166,6 @@ class PageSocket(websocket.WebSocketHandler):
         self._hub.pages.add(self)
         self.send_text(json.dumps(self._hub.hello(self.request.headers["Origin"])))
         self.send_snapshot()
-        self._hub.on_page()
 
     def on_close(self) -> None:
         """Forget the page; what it asked for is finished all the same."""

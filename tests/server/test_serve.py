@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from page_fakes import BASE, MemoryLog, MemoryViews, ToyAssistant, wait_until
-from page_harness import Page, Served, start
+from page_fakes import BASE, MemoryLog, ToyAssistant, wait_until
+from page_harness import Page, start
 
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
@@ -63,18 +63,17 @@ def test_a_wrong_name_to_be_allowed_is_refused_before_anything_listens(tmp_path)
         start(tmp_path, allow_hosts=("http://lab-pc/",))
 
 
-def test_a_page_that_comes_is_told(tmp_path, loop) -> None:
-    came = threading.Event()
-    assistant = ToyAssistant(tmp_path)
-    server = RunningServer(
-        assistant, MemoryLog(), None, _scene(assistant), options=Options(port=0), on_page=came.set
-    )
+def test_a_browser_that_brings_the_token_is_told_of_and_no_other(tmp_path, loop) -> None:
+    came = []
+    served = start(tmp_path, on_arrival=lambda: came.append(1))
     try:
-        assert not came.is_set()
-        Page(Served(server, assistant, MemoryLog(), MemoryViews()), loop).close()
-        assert came.wait(10)
+        Page(served, loop).close()  # as a tab that attaches itself again
+        assert served.ask("GET", "/", served.reading)[0] == 200
+        assert came == []
+        assert served.ask("GET", f"/?token={served.server.token}")[0] == 303
+        assert came == [1]
     finally:
-        server.stop()
+        served.server.stop()
 
 
 def test_an_unknown_key_preset_is_refused(tmp_path) -> None:
