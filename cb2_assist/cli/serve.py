@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from cb2_assist.cli.browser import BrowserOpening
 from cb2_assist.cli.options import (
     SegmentIdType,
     Triple,
@@ -19,6 +18,7 @@ from cb2_assist.cli.options import (
     point_nm,
 )
 from cb2_assist.core.records import SegmentId
+from cb2_assist.server.browser import BrowserOpening
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong

@@ -114,6 +114,14 @@ class StateFile:
         return saved
 
 
+def last_port(path: Path) -> int | None:
+    """The port in a state file; None when there is none. Touches nothing."""
+    try:
+        return _parsed(json.loads(path.read_text(encoding="utf-8"))).port
+    except (OSError, ValueError, KeyError, TypeError, AssistError):
+        return None
+
+
 def _parsed(got: Any) -> Saved:  # noqa: ANN401 - as JSON says it
     at, segment = got["at_nm"], got["segment"]
     cursor = None

@@ -12,8 +12,8 @@ import pytest
 from browser_harness import ServerProcess, Tab, toy_process
 from playwright.sync_api import Browser
 
-from cb2_assist.cli.browser import write_redirect
 from cb2_assist.labels.store import labels_url, open_store
+from cb2_assist.server.browser import write_redirect
 
 pytestmark = pytest.mark.browser
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from page_fakes import wait_until
 
-from cb2_assist.cli import browser
-from cb2_assist.cli.browser import BrowserOpening, write_redirect
+from cb2_assist.server import browser
+from cb2_assist.server.browser import BrowserOpening, write_redirect
 
 ADDRESS = 'http://127.0.0.1:1/?token=secret&x="</script>'
 
