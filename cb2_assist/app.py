@@ -502,6 +502,8 @@ class ServeOptions:
     user: str
     labels: str | None = None
     host: str = "127.0.0.1"
+    expose: bool = False
+    allow_hosts: tuple[str, ...] = ()
     port: int | None = None
     keys: str = "default"
     keep_views: bool = True
@@ -514,6 +516,7 @@ def run_server(
     options: ServeOptions,
     *,
     on_ready: Callable[[str], None],
+    on_arrival: Callable[[], None] = lambda: None,
     say: Callable[[str], None],
     stop: threading.Event | None = None,
 ) -> None:
@@ -523,6 +526,7 @@ def run_server(
         assistant: What to serve; the caller closes it.
         options: What was asked for on the command line.
         on_ready: Called with the address, token included.
+        on_arrival: Called, in another thread, whenever a browser has brought the token.
         say: Told in words what a person should know, e.g. where labels go.
         stop: Ends the server when set.
 
@@ -570,12 +574,15 @@ def run_server(
             views,
             mount,
             on_ready=ready,
+            on_arrival=on_arrival,
             stop=stop,
             start_at=start,
             queue=store.queue,
             options=Options(
                 user=options.user,
                 host=options.host,
+                expose=options.expose,
+                allow_hosts=options.allow_hosts,
                 port=options.port,
                 state_path=state_path,
                 keys=options.keys,

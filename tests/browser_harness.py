@@ -70,9 +70,11 @@ class ServerProcess:
         return code
 
 
-def toy_process(data: Path, folder: Path) -> ServerProcess:
+def toy_process(data: Path, folder: Path, words: str | None = None) -> ServerProcess:
     script = Path(__file__).parent / "browser" / "toy_server.py"
     command = [sys.executable, str(script), str(data), str(folder / "labels.sqlite")]
+    if words is not None:
+        command += ["0", words]
     return ServerProcess(command, folder / "server.log")
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from page_fakes import INFO, MemoryLog, MemoryViews, ToyAssistant
+from tornado.httpclient import HTTPRequest
 from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
@@ -19,6 +21,7 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.labels.store import LabelStore
+from cb2_assist.server.guard import KEY_HEADER, KEY_PROTOCOL, SUBPROTOCOL, Secrets
 from cb2_assist.server.serve import Options, RunningServer
 from cb2_assist.viewer.mount import ViewerMount
 from cb2_assist.viewer.scene import Scene
@@ -38,14 +41,51 @@ class Served:
     def host(self) -> str:
         return f"127.0.0.1:{self.server.port}"
 
-    def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""):
-        """Status, headers and body of one request; Host may be overridden."""
+    @property
+    def reading(self) -> dict[str, str]:
+        """What a page of ours sends with whatever it only reads."""
+        secrets = Secrets(self.server.token)
+        return {
+            "Cookie": f"{secrets.cookie_name}={secrets.cookie_value}",
+            "Sec-Fetch-Site": "same-origin",
+        }
+
+    @property
+    def changing(self) -> dict[str, str]:
+        """What it sends with whatever changes something."""
+        key = Secrets(self.server.token).page_key
+        return {**self.reading, "Origin": f"http://{self.host}", KEY_HEADER: key}
+
+    @property
+    def upgrading(self) -> dict[str, str]:
+        """What it opens its WebSocket with."""
+        key = Secrets(self.server.token).page_key
+        return {
+            **self.reading,
+            "Origin": f"http://{self.host}",
+            "Sec-WebSocket-Protocol": f"{SUBPROTOCOL}, {KEY_PROTOCOL}{key}",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+    ):
+        """Status, headers and body of one request; Host may be overridden, or given twice."""
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        given = {"Host": self.host, **(headers or {})}
+        given = list(headers.items() if isinstance(headers, Mapping) else headers)
+        if not any(name == "Host" for name, _ in given):
+            given.insert(0, ("Host", self.host))
         if body or method == "POST":
-            given["Content-Length"] = str(len(body))
-        for name, value in given.items():
+            given.append(("Content-Length", str(len(body))))
+        for name, value in given:
             connection.putheader(name, value)
         connection.endheaders(body or None)
         answer = connection.getresponse()
@@ -61,9 +101,12 @@ class Page:
 
     def __init__(self, served: Served, loop: IOLoop) -> None:
         self.loop = loop
-        url = f"ws://{served.host}/ws?token={served.server.token}"
+        request = HTTPRequest(
+            f"ws://{served.host}/ws?token={served.server.token}",
+            headers={"Origin": f"http://{served.host}"},
+        )
         self.socket: WebSocketClientConnection = loop.run_sync(
-            lambda: websocket_connect(url), timeout=10
+            lambda: websocket_connect(request), timeout=10
         )
         self.seen: list[dict] = []
         self.hello = self.read()
@@ -113,7 +156,13 @@ class Page:
         self.socket.close()
 
 
-def start(folder: Path, store: LabelStore | None = None, **options) -> Served:
+def start(
+    folder: Path,
+    store: LabelStore | None = None,
+    *,
+    on_arrival: Callable[[], None] = lambda: None,
+    **options,
+) -> Served:
     """A server whose decisions are kept in memory, or in a store together with its queue."""
     assistant, log, views = ToyAssistant(folder), MemoryLog(), MemoryViews()
     if store is not None:
@@ -127,5 +176,6 @@ def start(folder: Path, store: LabelStore | None = None, **options) -> Served:
         partial(ViewerMount, scene),
         queue=queue,
         options=Options(user="tester", **{"port": 0, **options}),
+        on_arrival=on_arrival,
     )
     return Served(server, assistant, log, views, queue)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from cb2_assist.cli.options import (
     point_nm,
 )
 from cb2_assist.core.records import SegmentId
+from cb2_assist.server.browser import BrowserOpening
 from cb2_assist.settings import login_name
 
 
@@ -23,10 +23,29 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The server ran, was told to stop, and everything it held is closed."""
 
 
+def _say(text: str) -> None:
+    click.echo(f"cb2-assist: {text}", err=True)
+
+
 @click.command()
 @dataset_options
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; another than this machine's own also needs --expose.",
+)
+@click.option(
+    "--expose",
+    is_flag=True,
+    help="Let others reach --host. Nothing is encrypted; ssh -L is the safe way from elsewhere.",
+)
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Answer to this name too, e.g. of a reverse proxy that passes Host on. Repeatable.",
 )
 @click.option(
     "--port",
@@ -61,6 +80,8 @@ def serve(
     dataset: str | None,
     dataset_file: Path | None,
     host: str,
+    expose: bool,
+    allow_hosts: tuple[str, ...],
     port: int | None,
     no_browser: bool,
     labels: str | None,
@@ -76,14 +97,24 @@ def serve(
 ) -> None:
     """Open a dataset in the browser and suggest joins and cuts under the cursor (p)."""
     assistant = open_assistant(dataset, dataset_file, model, device, soon=True)
+    import platformdirs
+
     from cb2_assist.app import ServeOptions, run_server
+    from cb2_assist.server.guard import LOOPBACK
 
     name = assistant.info.name
+    folder = platformdirs.user_data_path("cb2-assist", appauthor=False)
+    browser = BrowserOpening(folder / "open", _say)
 
     def ready(address: str) -> None:
         click.echo(f"cb2-assist: serving {name} at {address}")
-        if not no_browser and not webbrowser.open(address):
-            click.echo("cb2-assist: no browser could be opened; open the address above", err=True)
+        if host not in LOOPBACK:
+            _say(
+                f"WARNING: listening on {host}, where others can reach it. Nothing is encrypted: "
+                "whoever sees the traffic or the address can read the data and write labels."
+            )
+        if not no_browser:
+            browser.start(address)
 
     try:
         run_server(
@@ -92,6 +123,8 @@ def serve(
                 user=user or login_name(),
                 labels=labels,
                 host=host,
+                expose=expose,
+                allow_hosts=allow_hosts,
                 port=port,
                 keys=keys,
                 keep_views=keep_views == "on",
@@ -99,9 +132,11 @@ def serve(
                 segment=segment,
             ),
             on_ready=ready,
-            say=lambda text: click.echo(f"cb2-assist: {text}", err=True),
+            on_arrival=browser.arrived,
+            say=_say,
         )
     finally:
+        browser.close()
         assistant.close()
     raise Stopped
 

@@ -67,6 +67,16 @@ def unpacked_demo(cache: Path, pack: Path = PACK) -> Path:
     return target / FILE_NAME
 
 
+def unpacked_already(cache: Path, pack: Path = PACK) -> Path | None:
+    """The demo's dataset.toml below a cache folder; None when it is absent or damaged.
+
+    Raises:
+        DatasetError: The shipped data is missing.
+    """
+    target = cache / f"demo-{_version(pack)}"
+    return target / FILE_NAME if _is_whole(target) else None
+
+
 def _version(pack: Path) -> str:
     from cb2_assist.datasets.demo_unpack import read_manifest
 

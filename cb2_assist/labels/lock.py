@@ -100,6 +100,24 @@ def acquire_server_lock(label_file: Path, info: dict[str, Any]) -> ServerLock:
     return ServerLock(label_file, info)
 
 
+def holder_of(label_file: Path) -> dict[str, Any] | None:
+    """Who serves a label file: ``pid``, ``host`` and ``url`` as far as known; None when nobody.
+
+    The lock is taken for a moment and given back; a file that cannot be looked at counts as free.
+    """
+    try:
+        fd = os.open(server_lock_path(label_file), os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        _lock(fd)
+    except OSError as e:
+        return _read_info(fd) if e.errno in _HELD_BY_ANOTHER else None
+    finally:
+        os.close(fd)
+    return None
+
+
 def _locked_text(label_file: Path, holder: dict[str, Any]) -> str:
     who = f"process {holder.get('pid', 'unknown')}"
     if holder.get("host") not in (None, socket.gethostname()):

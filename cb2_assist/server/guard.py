@@ -1,15 +1,35 @@
 """One check in front of every route of the port, the viewer's included.
 
-A web page anywhere can send requests to a server on this machine, and a name that resolves to
-127.0.0.1 makes such a page same-origin (DNS rebinding). So each request must come under a loopback
-name, from our own origin, and with the secret that was printed at start.
+Who is kept out:
+
+- **A page on the web.** It can send requests to this machine, and with a name that resolves to
+  127.0.0.1 its requests even count as same-origin (DNS rebinding). So the Host must be a loopback
+  name or one that was allowed, an Origin must be ours, and the browser must not call the request
+  foreign (Sec-Fetch-Site), except a plain navigation that brings the token.
+- **Another program's page on this machine**, say a notebook of somebody else at another port. It is
+  same-site with us, and the browser sends it our cookie, since cookies do not keep to a port. So
+  the cookie alone only reads. What changes anything (every method but GET and HEAD, and the page's
+  WebSocket) needs an Origin equal to the Host *and* a key that the page keeps in its origin's own
+  storage and sends in a header. A form can send no header, and no other port ever gets the key.
+- **Another user of this machine.** The token is in no process list: it reaches the browser through
+  a file of mode 0600, and is kept in one.
+
+Who is not: a program that runs as the same user, and one that takes our port while we are stopped
+and an open tab looks for us.
+
+The token in the printed address stays valid for as long as the label file's memory of it. A person
+opens that address again, in a second browser or through a forwarded port, and a token that died at
+its first use would lock them out. It is good for one exchange a browser: the cookie and the key
+take over, and the address bar, the Referer and caches never keep it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
@@ -17,7 +37,18 @@ from urllib.parse import parse_qs, urlsplit
 from tornado import httputil
 from tornado.routing import Router
 
-_HOST = re.compile(r"(?P<name>localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
+from cb2_assist.core.errors import UsageError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+KEY_HEADER = "X-CB2-Assist-Key"
+"""Carries the page's key on requests that change something; `static/js/viewer_key.js` sets it."""
+SUBPROTOCOL = "cb2-assist"
+KEY_PROTOCOL = "cb2-assist-key."
+"""A browser lets a page set no header of a WebSocket but its protocols: the key is one of them."""
+
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::(?P<port>\d{1,5}))?")
+_NAME = re.compile(r"(?=.{1,253}$)[0-9a-z_]([0-9a-z_-]{0,61}[0-9a-z_])?(\.[0-9a-z_-]{1,63})*")
+_READING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +79,94 @@ class Secrets:
         """Value of the session cookie."""
         return self.derived("cookie")
 
+    @property
+    def page_key(self) -> str:
+        """What the page must show besides the cookie to change anything."""
+        return self.derived("page")
+
+
+def host_name(text: str) -> str:
+    """A name for `--allow-host` as it stands in a Host header.
+
+    Raises:
+        UsageError: Not one whole name or address without scheme, port and path.
+    """
+    name = text.strip().lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        if _NAME.fullmatch(name):
+            return name
+    else:
+        return f"[{address}]" if address.version == 6 else str(address)
+    raise UsageError(
+        f"--allow-host takes one host name or address as it stands in the browser's address bar, "
+        f"without http://, port and path, got {text!r}. Give the option again for another name."
+    )
+
 
 class Guard:
-    """Says why a request is refused."""
+    """Says why a request is refused.
 
-    def __init__(self, secrets: Secrets) -> None:
+    Args:
+        secrets: What a request must know.
+        allowed: Host names besides the loopback ones, as `host_name` returns them.
+    """
+
+    def __init__(self, secrets: Secrets, allowed: Iterable[str] = ()) -> None:
         self._secrets = secrets
+        self._names = frozenset(map(host_name, LOOPBACK)) | frozenset(allowed)
 
     def refusal(self, request: httputil.HTTPServerRequest) -> str | None:
         """One line for the person who asks, or None when the request may pass."""
+        return (
+            self._wrong_target(request)
+            or self._wrong_origin(request)
+            or self._wrong_secret(request)
+            or self._wrong_change(request)
+        )
+
+    def _wrong_target(self, request: httputil.HTTPServerRequest) -> str | None:
         hosts = request.headers.get_list("Host")
-        if len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None:
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return (
-                f"This server answers to localhost and 127.0.0.1 only, not to {hosts!r}. "
-                "Use the address that cb2-assist printed."
+                f"This server answers to {', '.join(sorted(self._names))} only, not to "
+                f"{', '.join(hosts)[:200]!r}. Use the address that cb2-assist printed, or start it "
+                "with --allow-host NAME."
             )
-        for origin in request.headers.get_list("Origin"):
+        if not (request.uri or "").startswith("/"):  # the form that is meant for proxies
+            return f"This server is no proxy: it does not fetch {(request.uri or '')[:200]!r}."
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        parts = _HOST.fullmatch(host)
+        if parts is None or int(parts["port"] or 0) > 65535:
+            return False
+        return parts["name"].lower() in self._names
+
+    def _wrong_origin(self, request: httputil.HTTPServerRequest) -> str | None:
+        headers = request.headers
+        for origin in headers.get_list("Origin"):
             parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or parts.netloc != hosts[0]:
-                return f"A page from {origin!r} may not use this server."
+            if parts.scheme not in {"http", "https"} or parts.netloc != headers["Host"]:
+                return f"A page from {origin[:200]!r} may not use this server."
+        # for a WebSocket some browsers say cross-site always; there an Origin is asked for instead
+        site = headers.get("Sec-Fetch-Site", "none")
+        if _is_upgrade(request) or site in {"none", "same-origin"} or self._is_arrival(request):
+            return None
+        return f"A page from elsewhere ({site[:40]!r}) may not use this server."
+
+    def _is_arrival(self, request: httputil.HTTPServerRequest) -> bool:
+        """A link in a terminal or a note, or our own redirect file, that opens the page."""
+        return (
+            request.method == "GET"
+            and request.path == "/"
+            and request.headers.get("Sec-Fetch-Mode") == "navigate"
+            and request.headers.get("Sec-Fetch-Dest") == "document"
+            and self._has_token(request.query)
+        )
+
+    def _wrong_secret(self, request: httputil.HTTPServerRequest) -> str | None:
         if self._has_token(request.query) or self._has_cookie(request.headers.get_list("Cookie")):
             return None
         return (
@@ -74,9 +174,31 @@ class Guard:
             "started; it ends in ?token=…"
         )
 
+    def _wrong_change(self, request: httputil.HTTPServerRequest) -> str | None:
+        if request.method in _READING and not _is_upgrade(request):
+            return None
+        if not request.headers.get_list("Origin"):
+            return "What changes something must say where it comes from: the Origin is missing."
+        if _is_upgrade(request):
+            offered = map(str.strip, request.headers.get("Sec-WebSocket-Protocol", "").split(","))
+            keys = [p.removeprefix(KEY_PROTOCOL) for p in offered if p.startswith(KEY_PROTOCOL)]
+            known = self._has_token(request.query) or any(map(self._is_key, keys))
+        else:
+            known = any(map(self._is_key, request.headers.get_list(KEY_HEADER)))
+        if known:
+            return None
+        return (
+            "What changes something needs the key that the page got with its cookie. Open the "
+            "address that cb2-assist printed when it started; it ends in ?token=…"
+        )
+
     def _has_token(self, query: str) -> bool:
         given = parse_qs(query).get("token", [])
         return len(given) == 1 and _same(given[0], self._secrets.token)
+
+    def _is_key(self, given: str) -> bool:
+        # scripts know the token and nothing else
+        return _same(given, self._secrets.page_key) or _same(given, self._secrets.token)
 
     def _has_cookie(self, headers: list[str]) -> bool:
         for header in headers:
@@ -104,13 +226,14 @@ class GuardedRouter(Router):
         if reason is None:
             return self._routes.find_handler(request, **kwargs)
         assert request.connection is not None
-        return _Refusal(request.connection, reason)
+        return _Refusal(request.connection, reason, is_head=request.method == "HEAD")
 
 
 class _Refusal(httputil.HTTPMessageDelegate):
-    def __init__(self, connection: httputil.HTTPConnection, reason: str) -> None:
+    def __init__(self, connection: httputil.HTTPConnection, reason: str, *, is_head: bool) -> None:
         self._connection = connection
         self._body = f"403: {reason}\n".encode()
+        self._is_head = is_head
 
     def headers_received(
         self,
@@ -123,13 +246,19 @@ class _Refusal(httputil.HTTPMessageDelegate):
                 {
                     "Content-Type": "text/plain; charset=utf-8",
                     "Content-Length": str(len(self._body)),
+                    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'self'",
                     "Cache-Control": "no-store",
+                    "Referrer-Policy": "no-referrer",
                     "X-Content-Type-Options": "nosniff",
                 }
             ),
-            self._body,
+            b"" if self._is_head else self._body,
         )
         self._connection.finish()
+
+
+def _is_upgrade(request: httputil.HTTPServerRequest) -> bool:
+    return "websocket" in request.headers.get("Upgrade", "").lower()
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tornado import web
@@ -22,8 +23,8 @@ CONTENT_SECURITY_POLICY = (
 )
 
 _FORWARD = (
-    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=./">'
-    '<title>cb2-assist</title><a href="./">cb2-assist</a>'
+    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={to}">'
+    '<title>cb2-assist</title><a href="{to}">cb2-assist</a>'
 )
 
 
@@ -46,12 +47,18 @@ class OwnHandler(web.RequestHandler):
 
 
 class PageHandler(OwnHandler):
-    """The page. A token in its address is exchanged for a cookie and leaves the address bar."""
+    """The page. A token in its address is exchanged for a cookie and a key.
 
-    def initialize(self, *, static: Path, secrets: Secrets) -> None:
+    The token leaves the address bar with the redirect. The key follows in the fragment, which no
+    server is ever sent; the page moves it into its origin's storage before anything else
+    (`static/js/page_key.js`).
+    """
+
+    def initialize(self, *, static: Path, secrets: Secrets, on_arrival: Callable[[], None]) -> None:
         """Take what the handler needs."""
         self._static = static
         self._secrets = secrets
+        self._on_arrival = on_arrival
 
     def get(self) -> None:
         """Send the page, or set the cookie and send the browser to the bare address."""
@@ -67,13 +74,16 @@ class PageHandler(OwnHandler):
             path="/",
         )
         self.set_header("Cache-Control", "no-store")
-        if self.request.headers.get("Sec-Fetch-Site") == "cross-site":
-            # A strict cookie is not sent on a redirect that began on another site (a link in a
-            # web-based terminal), but it is on a navigation that our own document begins.
-            self.set_header("Content-Type", "text/html; charset=utf-8")
-            self.finish(_FORWARD)
-        else:
-            self.redirect("./", status=303)
+        self._on_arrival()
+        to = f"./#key={self._secrets.page_key}"
+        if self.request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}:
+            self.redirect(to, status=303)
+            return
+        # A strict cookie is not sent on a redirect that began on another site (a link in a
+        # web-based terminal, our own redirect file), but it is on a navigation that our own
+        # document begins.
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.finish(_FORWARD.format(to=to))
 
 
 class ModuleHandler(web.StaticFileHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ def build_routes(
     static: Path,
     roots: dict[str, Path],
     keys: tuple[KeyBinding, ...],
+    on_arrival: Callable[[], None],
 ) -> list[Route]:
     """Rows of (pattern, handler, arguments)."""
     return [
-        (r"/", PageHandler, {"static": static, "secrets": secrets}),
+        (r"/", PageHandler, {"static": static, "secrets": secrets, "on_arrival": on_arrival}),
         (r"/static/(.*)", ModuleHandler, {"path": str(static)}),
         (r"/ws", PageSocket, {"hub": hub}),
         (r"/api/keys", KeysHandler, {"keys": keys}),

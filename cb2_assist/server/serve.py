@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tornado.routing import Router
 
-from cb2_assist.core.errors import PortBusyError, ServerError
+from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
 from cb2_assist.labels.queue_store import QueueStore
@@ -23,13 +23,13 @@ from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 from cb2_assist.review.walk import QueueWalk
-from cb2_assist.server.guard import Guard, GuardedRouter, Secrets
+from cb2_assist.server.guard import LOOPBACK, Guard, GuardedRouter, Secrets, host_name
 from cb2_assist.server.routes import Route, build_routes
 from cb2_assist.server.socket import Hub
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - refused unless asked for twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,11 @@ class Options:
     user: str = ""
     """Goes into every label."""
     host: str = "127.0.0.1"
-    """A loopback name."""
+    """A loopback name; with ``expose`` any address of this machine."""
+    expose: bool = False
+    """Listen where others can reach it; ``host`` alone does not."""
+    allow_hosts: tuple[str, ...] = ()
+    """Names besides the loopback ones under which a browser may reach it."""
     port: int | None = None
     """None: the one last used with this state file, or any free one if it is taken; 0: any."""
     token: str | None = None
@@ -56,8 +60,8 @@ class Mount(Protocol):
     port: int
     loop: asyncio.AbstractEventLoop
 
-    def viewer_for(self, host: str) -> str:
-        """Token of the viewer for this Host."""
+    def viewer_for(self, origin: str) -> str:
+        """Token of the viewer for pages of this origin."""
 
     def stop(self) -> None:
         """Close the port."""
@@ -91,6 +95,7 @@ class RunningServer:
         options: Options,
         start_at: Cursor | None = None,
         queue: QueueStore | None = None,
+        on_arrival: Callable[[], None] = lambda: None,
     ) -> None:
         """Listen and take up the last session.
 
@@ -103,18 +108,16 @@ class RunningServer:
             start_at: Where to begin. With a segment, suggestions are made there at once; None
                 resumes where the last session stopped.
             queue: Sites that wait, for `q`; None: there is no queue.
+            on_arrival: Called whenever a browser has brought the token, on the server's loop.
 
         Raises:
             PortBusyError: The given port is taken.
-            ServerError: Not a loopback host, or the port cannot be opened.
-            UsageError: No such key preset, or it conflicts with the viewer's keys.
+            ServerError: Not a loopback host and not asked for twice, or the port cannot be opened.
+            UsageError: No such key preset, or it conflicts with the viewer's keys; a wrong name to
+                be allowed.
         """
         host = options.host
-        if host not in LOOPBACK:
-            raise ServerError(
-                f"cb2-assist listens on this machine only (--host 127.0.0.1), not on {host!r}. To "
-                "use it from another one, forward the port: ssh -L PORT:127.0.0.1:PORT HOST."
-            )
+        allowed = _allowed_hosts(options)
         bindings = keys_named(options.keys)
         self._state = StateFile(options.state_path)
         saved = self._state.saved
@@ -127,15 +130,15 @@ class RunningServer:
         if queue is not None:
             self._walk = QueueWalk(self.session, assistant, decisions, queue, user=options.user)
         self._hub = Hub(self.session, bindings, secrets.server_id, self._walk)
-        routes = self._routes(assistant, secrets, bindings)
+        routes = self._routes(assistant, secrets, bindings, on_arrival)
 
         def open_at(number: int) -> Mount:
             return mount(
                 host="127.0.0.1" if host == "localhost" else host,
                 port=number,
                 routes=routes,
-                guard=lambda inner: GuardedRouter(Guard(secrets), inner),
-                viewer_token=lambda name: secrets.derived(f"viewer {name}"),
+                guard=lambda inner: GuardedRouter(Guard(secrets, allowed), inner),
+                viewer_token=lambda origin: secrets.derived(f"viewer {origin}"),
             )
 
         if start_at is None:
@@ -146,8 +149,7 @@ class RunningServer:
             self._hub.close()
             raise
         self._hub.attach(self._mount.loop, self._mount.viewer_for)
-        name = f"[{host}]" if ":" in host else "127.0.0.1"
-        self.url = f"http://{name}:{self._mount.port}/?token={self.token}"
+        self.url = f"http://{_shown_host(host)}:{self._mount.port}/?token={self.token}"
         self._state.update(port=self._mount.port, token=self.token)
         self._begin(start_at)
 
@@ -163,7 +165,11 @@ class RunningServer:
             log.info("A suggestion was still being made; it is left unfinished.")
 
     def _routes(
-        self, assistant: Assistant, secrets: Secrets, bindings: tuple[KeyBinding, ...]
+        self,
+        assistant: Assistant,
+        secrets: Secrets,
+        bindings: tuple[KeyBinding, ...],
+        on_arrival: Callable[[], None],
     ) -> list[Route]:
         return build_routes(
             hub=self._hub,
@@ -171,6 +177,7 @@ class RunningServer:
             static=resource_dir("static"),
             roots=assistant.source.layers.roots,
             keys=bindings,
+            on_arrival=on_arrival,
         )
 
     @staticmethod
@@ -194,6 +201,39 @@ class RunningServer:
             self._hub.propose_unasked(lambda: session.propose(number, start_at))
 
 
+def _allowed_hosts(options: Options) -> tuple[str, ...]:
+    """Host names besides the loopback ones.
+
+    Raises:
+        ServerError: Others could reach the host, and that was not asked for twice.
+        UsageError: A name that is none.
+    """
+    allowed = tuple(map(host_name, options.allow_hosts))
+    host = options.host
+    if host in LOOPBACK:
+        return allowed
+    if not options.expose:
+        raise ServerError(
+            f"cb2-assist listens on this machine only (--host 127.0.0.1), not on {host!r}. To use "
+            "it from another one, forward the port: ssh -L PORT:127.0.0.1:PORT HOST. If others "
+            f"shall reach it all the same, say it twice: --host {host} --expose."
+        )
+    if host not in _ALL_ADDRESSES:
+        return (*allowed, host_name(host))
+    if not allowed:
+        raise UsageError(
+            f"--host {host} --expose needs the name that stands in the others' address bar: "
+            "--allow-host NAME, once for each."
+        )
+    return allowed
+
+
+def _shown_host(host: str) -> str:
+    """What stands for it in an address that a browser of this machine opens."""
+    host = {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]" if ":" in host else host
+
+
 def start_position(state_path: Path | None, at: PointNm | None, centre: PointNm) -> PointNm:
     """Where the camera starts: as asked, else where the last session stopped, else the centre."""
     if at is not None:
@@ -209,6 +249,7 @@ def serve(
     mount: MountFactory,
     *,
     on_ready: Callable[[str], None],
+    on_arrival: Callable[[], None] = lambda: None,
     stop: threading.Event | None = None,
     start_at: Cursor | None = None,
     queue: QueueStore | None = None,
@@ -222,6 +263,7 @@ def serve(
         views: Keeps what the model saw; None keeps nothing.
         mount: Opens the port.
         on_ready: Called with the address, token included, once it answers.
+        on_arrival: Called whenever a browser has brought the token, on the server's loop.
         stop: Ends the server when set; signals set it too when this is the main thread.
         start_at: Where to begin, as for `RunningServer`.
         queue: Sites that wait, for `q`.
@@ -229,8 +271,8 @@ def serve(
 
     Raises:
         PortBusyError: The given port is taken.
-        ServerError: Not a loopback host, or the port cannot be opened.
-        UsageError: No such key preset.
+        ServerError: Not a loopback host and not asked for twice, or the port cannot be opened.
+        UsageError: No such key preset, or a wrong name to be allowed.
     """
     ended = stop or threading.Event()
     previous: dict[signal.Signals, Any] = {}
@@ -246,6 +288,7 @@ def serve(
             options=options,
             start_at=start_at,
             queue=queue,
+            on_arrival=on_arrival,
         )
         try:
             on_ready(running.url)

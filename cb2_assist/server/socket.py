@@ -17,6 +17,7 @@ from cb2_assist.core.keys import KeyBinding
 from cb2_assist.review.lanes import Lane
 from cb2_assist.review.session import Answer, ReviewSession
 from cb2_assist.review.walk import QueueWalk
+from cb2_assist.server.guard import SUBPROTOCOL
 from cb2_assist.server.messages import (
     Decide,
     GiveReason,
@@ -67,17 +68,17 @@ class Hub:
         self.session.on_change = self.session_changed
 
     def attach(self, loop: asyncio.AbstractEventLoop, viewer_for: Callable[[str], str]) -> None:
-        """Take the server's loop, and what gives the token of the viewer for a Host."""
+        """Take the server's loop, and what gives the token of the viewer for an origin."""
         self._loop = loop
         self._viewer_for = viewer_for
 
-    def hello(self, host: str) -> dict[str, Any]:
-        """What a page must know before anything else."""
+    def hello(self, origin: str) -> dict[str, Any]:
+        """What a page of this origin must know before anything else."""
         assert self._viewer_for is not None
         return {
             "type": "hello",
             "server_id": self.server_id,
-            "viewer": f"/v/{self._viewer_for(host)}/",
+            "viewer": f"/v/{self._viewer_for(origin)}/",
             "keys": [k.to_json() for k in self.keys],
         }
 
@@ -173,11 +174,15 @@ class PageSocket(websocket.WebSocketHandler):
         self._running: set[asyncio.Task[None]] = set()
         self._painted = -1
 
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Name the one that carries no secret; a browser that offered some wants one back."""
+        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
+
     def open(self, *args: str, **kwargs: str) -> None:  # noqa: ARG002
         """Greet the page and paint it."""
         self.set_nodelay(True)
         self._hub.pages.add(self)
-        self.send_text(json.dumps(self._hub.hello(self.request.host)))
+        self.send_text(json.dumps(self._hub.hello(self.request.headers["Origin"])))
         self.send_snapshot()
 
     def on_close(self) -> None:

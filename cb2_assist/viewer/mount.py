@@ -1,7 +1,8 @@
 """Neuroglancer's own server on our port, with our routes before its own and our check before both.
 
 Everything that reaches into neuroglancer 2.41.2 beyond its public names is here:
-`neuroglancer.server.Server`, its `_attempt_to_start_server`, `app`, `http_server` and `viewers`.
+`neuroglancer.server.Server`, its `_attempt_to_start_server`, `app`, `http_server` and `viewers`,
+and `StaticPathHandler`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import errno
 import logging
 import os
 import socket
+from asyncio import Future
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import neuroglancer.server
 from neuroglancer import viewer_base
+from tornado import httputil, web
 from tornado.routing import Router
 
 from cb2_assist.core.errors import PortBusyError, ServerError
@@ -23,6 +26,46 @@ from cb2_assist.viewer.scene import Scene, fill
 
 _VIEWERS = 8
 """Addresses under which one server is looked at (localhost, 127.0.0.1, forwarded ports)."""
+_MAX_BODY_BYTES = 16 * 2**20
+"""Of a request; a state with thousands of annotations has one."""
+
+# The client compiles WebAssembly and its annotations' readers, starts workers from blobs and writes
+# style attributes; its data may lie on any server. Scripts in markup, as a name or a note could
+# bring them, stay forbidden.
+_VIEWER_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; worker-src 'self' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src * data: blob:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _VIEWER_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_KEY_SCRIPT = b'<script src="../../static/js/viewer_key.js"></script>'
+
+
+class _SafeHeaders(web.OutputTransform):
+    """Gives every answer the headers that its handler did not set, Neuroglancer's answers too."""
+
+    def transform_first_chunk(
+        self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple[int, httputil.HTTPHeaders, bytes]:
+        """Add what is missing."""
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+        headers.pop("Server", None)
+        return super().transform_first_chunk(status_code, headers, chunk, finishing)
+
+
+class _ClientFile(neuroglancer.server.StaticPathHandler):
+    """A file of the client; its document runs our script first, so that changes carry our key."""
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        if isinstance(chunk, bytes) and self.path_kwargs["path"] in ("", "index.html"):
+            chunk = chunk.replace(b"<head>", b"<head>" + _KEY_SCRIPT, 1)
+        sent: Future[None] = super().finish(chunk)
+        return sent
 
 
 class _OneLine(logging.Filter):
@@ -56,7 +99,11 @@ class _Server(neuroglancer.server.Server):
         # The sockets listen once super() returns, but nothing is answered before this method has
         # ended: it runs on the server's loop.
         super()._attempt_to_start_server()
-        self.app.add_handlers(r".*", self._own_routes)
+        client = (neuroglancer.server.STATIC_PATH_REGEX, _ClientFile, {"server": self})
+        self.app.add_handlers(r".*", [*self._own_routes, client])
+        self.app.add_transform(_SafeHeaders)
+        self.http_server.max_buffer_size = _MAX_BODY_BYTES
+        self.http_server.conn_params.max_body_size = _MAX_BODY_BYTES
         self.http_server.request_callback = self._guard(self.app)
         logger = logging.getLogger("tornado.application")
         if not any(isinstance(kept, _OneLine) for kept in logger.filters):
@@ -98,11 +145,11 @@ class ViewerMount:
 
         Args:
             scene: What every viewer shows first.
-            host: Loopback address.
+            host: Address of this machine.
             port: 0 for any free one.
             routes: Tornado's rows, matched before Neuroglancer's.
             guard: Wraps the routes; sees every request first.
-            viewer_token: Secret name of the viewer for a Host.
+            viewer_token: Secret name of the viewer for an origin.
 
         Raises:
             PortBusyError: Something else listens there.
@@ -119,12 +166,12 @@ class ViewerMount:
         self.port: int = self._server.port
         self.loop = self._server.loop
 
-    def viewer_for(self, host: str) -> str:
-        """Token of the viewer for a browser that reached us as ``host``; runs on the loop."""
-        token = self._viewer_token(host)
+    def viewer_for(self, origin: str) -> str:
+        """Token of the viewer for a browser that reached us as ``origin``; runs on the loop."""
+        token = self._viewer_token(origin)
         if token not in self._viewers:
             viewer = _Viewer(token, self._server)
-            fill(viewer, self._scene, host)
+            fill(viewer, self._scene, origin)
             self._viewers[token] = viewer  # neuroglancer itself holds viewers weakly
             self._server.viewers[token] = viewer
         self._viewers.move_to_end(token)

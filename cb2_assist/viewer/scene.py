@@ -64,19 +64,19 @@ class Scene:
     extent_nm: float = 3000.0
 
 
-def source_url(path: str, host: str) -> str:
+def source_url(path: str, origin: str) -> str:
     """Neuroglancer's name for a volume that lies below ``/data/`` on our port, or elsewhere.
 
     The client takes absolute URLs only, and a forwarded port is another one in the browser than
-    here, so the host comes from the browser's own request.
+    here, so the origin comes from the browser's own request.
     """
-    return path if "://" in path else f"precomputed://http://{host}/data/{path.strip('/')}"
+    return path if "://" in path else f"precomputed://{origin}/data/{path.strip('/')}"
 
 
-def fill(viewer: viewer_base.ViewerBase, scene: Scene, host: str) -> None:
+def fill(viewer: viewer_base.ViewerBase, scene: Scene, origin: str) -> None:
     """Put the scene into a viewer that no browser has seen yet."""
     with viewer.txn() as state:
-        _describe(state, scene, host)
+        _describe(state, scene, origin)
     with viewer.config_state.txn() as config:
         config.show_layer_panel = False
         config.show_help_button = False
@@ -88,7 +88,7 @@ def fill(viewer: viewer_base.ViewerBase, scene: Scene, host: str) -> None:
         config.show_selection_panel_button = False
 
 
-def _describe(state: neuroglancer.ViewerState, scene: Scene, host: str) -> None:
+def _describe(state: neuroglancer.ViewerState, scene: Scene, origin: str) -> None:
     layers, dimensions = scene.layers, _dimensions(scene.layers.resolution)
     finest = scene.layers.resolution.finest
     state.dimensions = dimensions
@@ -99,9 +99,9 @@ def _describe(state: neuroglancer.ViewerState, scene: Scene, host: str) -> None:
     state.show_slices = False
     state.show_axis_lines = False
     state.show_default_annotations = False
-    state.layers[EM_LAYER] = neuroglancer.ImageLayer(source=source_url(layers.em, host))
+    state.layers[EM_LAYER] = neuroglancer.ImageLayer(source=source_url(layers.em, origin))
     state.layers[SEGMENT_LAYER] = neuroglancer.SegmentationLayer(
-        source=source_url(layers.seg, host),
+        source=source_url(layers.seg, origin),
         selected_alpha=0.35,
         not_selected_alpha=0.0,
         hover_highlight=False,  # it washes the two colours out under the cursor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -21,3 +22,16 @@ def kernel(function: F) -> F:
         return cast("F", numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:  # "cannot cache function: no locator available"
         return cast("F", numba.njit(nogil=True)(function))
+
+
+def cache_folder() -> Path | None:
+    """Where compiled code is kept between starts; None when no place can be written."""
+    try:
+        cached = numba.njit(cache=True)(_nothing)
+    except RuntimeError:
+        return None
+    return Path(str(cached.stats.cache_path))
+
+
+def _nothing() -> None:
+    pass

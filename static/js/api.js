@@ -3,6 +3,8 @@
  * that keeps what was typed while the connection was down.
  */
 
+import { pageKey } from "./page_key.js";
+
 /** @typedef {import("./types.js").Request} Request */
 /** @typedef {import("./types.js").Ack} Ack */
 
@@ -29,12 +31,17 @@ export class Api extends EventTarget {
   /** @type {WebSocket|null} */
   #socket = null;
 
-  /** Connect, and connect again whenever the connection ends. */
-  connect() {
+  /** A connection that the server takes: a page can send its key only as a protocol. */
+  dial() {
     const address = new URL("ws", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    address.search = "";
-    const socket = new WebSocket(address);
+    address.search = address.hash = "";
+    return new WebSocket(address, ["cb2-assist", `cb2-assist-key.${pageKey()}`]);
+  }
+
+  /** Connect, and connect again whenever the connection ends. */
+  connect() {
+    const socket = this.dial();
     this.#socket = socket;
     socket.addEventListener("message", (event) => this.#receive(JSON.parse(event.data)));
     socket.addEventListener("close", () => this.#closed(socket));

@@ -7,6 +7,8 @@ import "./elements/queue.js";
 import "./elements/status.js";
 import "./elements/suggestions.js";
 import { Page } from "./page.js";
+import { takeKey } from "./page_key.js";
 
+takeKey();
 const page = new Page(document);
 /** @type {any} */ (window).cb2 = { page, timings: page.timings };

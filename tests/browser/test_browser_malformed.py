@@ -13,7 +13,7 @@ def test_nonsense_on_the_socket_gets_words_and_the_session_goes_on(
 ) -> None:
     answers = listed.page.evaluate(
         """() => new Promise((done) => {
-          const socket = new WebSocket(new URL("ws", location.href.replace("http", "ws")));
+          const socket = cb2.page.api.dial();
           const heard = [];
           socket.onmessage = ({data}) => {
             const message = JSON.parse(data);

@@ -175,7 +175,11 @@ def forwarded(shared_server: ServerProcess) -> Iterator[str]:
                 near, _ = listener.accept()
             except OSError:
                 return
-            far = socket.create_connection(("127.0.0.1", port))
+            try:
+                far = socket.create_connection(("127.0.0.1", port))
+            except ConnectionRefusedError:  # the server is being restarted
+                near.close()
+                continue
             ends.extend([near, far])
             for pair in ((near, far), (far, near)):
                 threading.Thread(target=pump, args=pair, daemon=True).start()
@@ -198,5 +202,25 @@ def test_it_works_through_a_forwarded_port(browser, forwarded: str) -> None:
     tab.propose()
     tab.decide("f")
     assert hosts == {forwarded.split("/")[2]}
+    tab.page.close()
+    assert tab.faults == []
+
+
+def test_a_forwarded_tab_attaches_itself_after_a_restart(
+    browser, forwarded: str, shared_server: ServerProcess
+) -> None:
+    tab = Tab.open(browser, forwarded)
+    tab.point_at()
+    tab.propose()
+    chosen = tab.decide("f")
+    address = shared_server.url
+    tab.expect_restart()
+    assert shared_server.stop() == 0
+    tab.page.get_by_role("alert").wait_for()
+    shared_server.start()
+    assert shared_server.url == address, "port and token are those of before"
+    tab.wait_for_restart()
+    assert tab.verdicts == {chosen: "accept"}
+    assert tab.page.url == forwarded.split("?")[0]
     tab.page.close()
     assert tab.faults == []

@@ -1,8 +1,12 @@
-"""The server on the toy volume as a process: ``toy_server.py DATA LABELS [PORT]``."""
+"""The server on the toy volume as a process: ``toy_server.py DATA LABELS [PORT [WORDS]]``.
+
+WORDS stands wherever a dataset, a model or a person may bring text of its own.
+"""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from page_fakes import INFO, ToyAssistant
 
 from cb2_assist.core.geometry import PointNm
+from cb2_assist.datasets.source import DatasetInfo
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.store import labels_url, open_store
 from cb2_assist.labels.views_store import ViewsStore
@@ -21,19 +26,37 @@ from cb2_assist.viewer.scene import Scene
 USER = "tester"
 
 
+class TalkingAssistant(ToyAssistant):
+    """Brings the same words with every suggestion."""
+
+    def __init__(self, folder: Path, words: str) -> None:
+        super().__init__(folder)
+        self.words = words
+
+    def suggest(self, at, segment, kind=None, limit=16):
+        made = super().suggest(at, segment, kind, limit)
+        spoken = tuple(replace(s, reason=self.words) for s in made.suggestions)
+        return replace(made, suggestions=spoken, model_name=self.words, dataset=self.words)
+
+
 def main() -> None:
     data, labels = Path(sys.argv[1]), Path(sys.argv[2])
     port = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    assistant = ToyAssistant(data)
+    assistant, info, user = ToyAssistant(data), INFO, USER
+    if len(sys.argv) > 4:
+        user = sys.argv[4]
+        info = DatasetInfo(user, user, user, user, user)
+        assistant = TalkingAssistant(data, user)
+        assistant.info = info
     mount = partial(ViewerMount, Scene(assistant.source.layers, PointNm(480, 480, 480), 1500.0))
     with open_store(labels_url(labels)) as store:
         serve(
             assistant,
-            DecisionLog(store, user=USER, dataset=INFO.name, version=INFO.version),
+            DecisionLog(store, user=user, dataset=info.name, version=info.version),
             ViewsStore(store.views_folder),
             mount,
             queue=store.queue,
-            options=Options(user=USER, port=port, state_path=labels.with_suffix(".json")),
+            options=Options(user=user, port=port, state_path=labels.with_suffix(".json")),
             on_ready=lambda url: print(f"cb2-assist: serving toy at {url}", flush=True),
         )
 

@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from cb2_assist.core.keys import DEFAULT_KEYS
 from cb2_assist.server.guard import Secrets
 
 
-def _cookie(served) -> dict[str, str]:
-    secrets = Secrets(served.server.token)
-    return {"Cookie": f"{secrets.cookie_name}={secrets.cookie_value}"}
-
-
 def test_the_token_becomes_a_cookie_and_leaves_the_address(served) -> None:
     status, headers, _ = served.ask("GET", f"/?token={served.server.token}")
-    assert (status, headers["Location"]) == (303, "./")
+    assert (status, headers["Location"]) == (303, f"./#key={Secrets(served.server.token).page_key}")
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Referrer-Policy"] == "no-referrer"
     cookie = headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
@@ -24,26 +23,37 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(served) -> None:
     assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
 
 
-def test_a_link_from_another_site_is_forwarded_by_our_own_document(served) -> None:
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_link_from_elsewhere_is_forwarded_by_our_own_document(served, site: str) -> None:
     """A strict cookie is not sent on a redirect that another site began."""
-    status, headers, body = served.ask(
-        "GET", f"/?token={served.server.token}", {"Sec-Fetch-Site": "cross-site"}
-    )
+    link = {
+        "Sec-Fetch-Site": site,
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    status, headers, body = served.ask("GET", f"/?token={served.server.token}", link)
     assert status == 200
-    assert b'content="0;url=./"' in body
+    assert f'content="0;url=./#key={Secrets(served.server.token).page_key}"'.encode() in body
+    assert served.server.token.encode() not in body
+    assert headers["Cache-Control"] == "no-store"
     assert "Set-Cookie" in headers
 
 
+def test_the_printed_address_opens_a_second_browser_too(served) -> None:
+    first = served.ask("GET", f"/?token={served.server.token}")
+    assert served.ask("GET", f"/?token={served.server.token}")[:2] == first[:2]
+
+
 def test_modules_are_asked_for_anew_and_not_sent_twice(served) -> None:
-    status, headers, body = served.ask("GET", "/static/js/api.js", _cookie(served))
+    status, headers, body = served.ask("GET", "/static/js/api.js", served.reading)
     assert (status, headers["Cache-Control"]) == (200, "no-cache")
     assert body
-    again = {**_cookie(served), "If-None-Match": headers["Etag"]}
+    again = {**served.reading, "If-None-Match": headers["Etag"]}
     assert served.ask("GET", "/static/js/api.js", again)[0] == 304
 
 
 def test_the_key_table_is_served(served) -> None:
-    status, _, body = served.ask("GET", "/api/keys", _cookie(served))
+    status, _, body = served.ask("GET", "/api/keys", served.reading)
     assert status == 200
     actions = [row["action"] for row in json.loads(body)["bindings"]]
     assert actions == [k.action for k in DEFAULT_KEYS]
@@ -53,9 +63,9 @@ def test_dataset_files_come_with_their_encoding(served, tmp_path) -> None:
     import gzip
 
     (tmp_path / "seg" / "0-1_0-1_0-1.gz").write_bytes(gzip.compress(b"chunk"))
-    status, headers, body = served.ask("GET", "/data/toy/seg/0-1_0-1_0-1", _cookie(served))
+    status, headers, body = served.ask("GET", "/data/toy/seg/0-1_0-1_0-1", served.reading)
     assert (status, headers["Content-Encoding"], gzip.decompress(body)) == (200, "gzip", b"chunk")
-    again = {**_cookie(served), "If-None-Match": headers["Etag"]}
+    again = {**served.reading, "If-None-Match": headers["Etag"]}
     assert served.ask("GET", "/data/toy/seg/0-1_0-1_0-1", again)[0] == 304
 
 
@@ -71,12 +81,24 @@ def test_nothing_outside_the_dataset_is_served(served, tmp_path) -> None:
         "/static/../pyproject.toml",
         "/static/%2e%2e/pyproject.toml",
     ):
-        status, _, body = served.ask("GET", path, _cookie(served))
+        status, _, body = served.ask("GET", path, served.reading)
         assert status in {403, 404}, path
         assert b"secret" not in body
         assert b"Traceback" not in body
 
 
+def test_links_that_lead_out_of_the_dataset_are_not_followed(served, tmp_path) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    (tmp_path / "seg" / "file").symlink_to(outside / "secret")
+    (tmp_path / "folder").symlink_to(outside)
+    (tmp_path / "inside").symlink_to(tmp_path / "seg" / "info")
+    for path in ("/data/toy/seg/file", "/data/toy/folder/secret"):
+        assert served.ask("GET", path, served.reading)[0] == 404, path
+    assert served.ask("GET", "/data/toy/inside", served.reading)[0] == 200
+
+
 def test_an_unexpected_method_is_one_line(served) -> None:
-    status, _, body = served.ask("POST", "/", _cookie(served), b"x")
+    status, _, body = served.ask("POST", "/", served.changing, b"x")
     assert (status, body) == (405, b"405: Method Not Allowed\n")

@@ -17,7 +17,7 @@ from page_harness import Page, start
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.review.state import Cursor
-from cb2_assist.server.serve import Options, RunningServer, serve
+from cb2_assist.server.serve import Options, RunningServer, serve, start_position
 from cb2_assist.viewer.mount import ViewerMount
 from cb2_assist.viewer.scene import Scene
 
@@ -37,9 +37,43 @@ def test_a_busy_port_is_said_with_advice(tmp_path) -> None:
             start(tmp_path, port=port)
 
 
-def test_a_host_that_others_could_reach_is_refused(tmp_path) -> None:
-    with pytest.raises(ServerError, match="this machine only"):
-        start(tmp_path, host="0.0.0.0")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "lab-pc", ""])
+def test_a_host_that_others_could_reach_is_refused(tmp_path, host: str) -> None:
+    with pytest.raises(ServerError, match=r"this machine only.* ssh -L .* --expose"):
+        start(tmp_path, host=host)
+
+
+def test_all_addresses_need_a_name_to_be_reached_by(tmp_path) -> None:
+    with pytest.raises(UsageError, match="--allow-host NAME"):
+        start(tmp_path, host="0.0.0.0", expose=True)
+
+
+def test_asked_for_twice_it_listens_where_others_reach_it(tmp_path) -> None:
+    served = start(tmp_path, host="0.0.0.0", expose=True, allow_hosts=("lab-pc",))
+    try:
+        assert served.server.url.startswith("http://127.0.0.1:")
+        for host, wanted in (("lab-pc:80", 200), ("127.0.0.1", 200), ("192.168.1.5", 403)):
+            assert served.ask("GET", "/", {**served.reading, "Host": host})[0] == wanted, host
+    finally:
+        served.server.stop()
+
+
+def test_a_wrong_name_to_be_allowed_is_refused_before_anything_listens(tmp_path) -> None:
+    with pytest.raises(UsageError, match="--allow-host takes one host name"):
+        start(tmp_path, allow_hosts=("http://lab-pc/",))
+
+
+def test_a_browser_that_brings_the_token_is_told_of_and_no_other(tmp_path, loop) -> None:
+    came = []
+    served = start(tmp_path, on_arrival=lambda: came.append(1))
+    try:
+        Page(served, loop).close()  # as a tab that attaches itself again
+        assert served.ask("GET", "/", served.reading)[0] == 200
+        assert came == []
+        assert served.ask("GET", f"/?token={served.server.token}")[0] == 303
+        assert came == [1]
+    finally:
+        served.server.stop()
 
 
 def test_an_unknown_key_preset_is_refused(tmp_path) -> None:
@@ -75,6 +109,51 @@ def test_the_last_port_gives_way_when_it_is_taken(tmp_path) -> None:
     assert second.server.port != first.server.port
     first.server.stop()
     second.server.stop()
+
+
+def test_each_label_file_has_its_own_port_and_token(tmp_path, loop) -> None:
+    states = [tmp_path / "a.session.json", tmp_path / "b.session.json"]
+    first = [start(tmp_path, port=None, state_path=state) for state in states]
+    urls = [served.server.url for served in first]
+    assert len({url.partition("?")[0] for url in urls}) == 2
+    assert len({served.server.token for served in first}) == 2
+    for served in first:
+        served.server.stop()
+    for state, url in zip(reversed(states), reversed(urls), strict=True):
+        again = start(tmp_path, port=None, state_path=state)
+        assert again.server.url == url
+        Page(again, loop).close()
+        again.server.stop()
+
+
+def test_a_given_port_is_remembered_too(tmp_path) -> None:
+    state = tmp_path / "state.json"
+    start(tmp_path, port=None, state_path=state).server.stop()
+    chosen = start(tmp_path, port=0, state_path=state)
+    chosen.server.stop()
+    again = start(tmp_path, port=None, state_path=state)
+    again.server.stop()
+    assert again.server.url == chosen.server.url
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o606])
+def test_a_token_that_others_could_read_is_replaced(tmp_path, mode: int) -> None:
+    folder = tmp_path / "loose"
+    folder.mkdir(mode=0o777)
+    state = folder / "state.json"
+    first = start(tmp_path, port=None, state_path=state)
+    first.server.stop()
+    state.chmod(mode)
+    start_position(state, None, PointNm(0, 0, 0))  # `serve` reads the file twice
+    second = start(tmp_path, port=None, state_path=state)
+    second.server.stop()
+    assert second.server.token != first.server.token
+    assert second.server.port == first.server.port
+    assert state.stat().st_mode & 0o777 == 0o600
+    third = start(tmp_path, port=None, state_path=state)
+    third.server.stop()
+    assert third.server.token == second.server.token
+    assert [p.name for p in folder.iterdir()] == ["state.json"], "nothing half written is left"
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"port": "x"}', '{"at_nm": [1]}'])

@@ -1,0 +1,19 @@
+/**
+ * @file The key that proves to the server that a change comes from this page. Our cookie is sent to
+ * every port of this host, the storage of an origin to none, so the key is kept there.
+ */
+
+const NAME = "cb2-assist-key";
+
+/** Take the key out of the address, where the server puts it after the token was exchanged. */
+export function takeKey() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (given === null) return;
+  localStorage.setItem(NAME, given);
+  history.replaceState(null, "", location.pathname);
+}
+
+/** The key as the newest tab got it; empty before any did. */
+export function pageKey() {
+  return localStorage.getItem(NAME) ?? "";
+}
