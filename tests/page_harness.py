@@ -55,9 +55,10 @@ class Served:
 class Page:
     """A WebSocket client that speaks as the page does."""
 
-    def __init__(self, served: Served, loop: IOLoop) -> None:
+    def __init__(self, served: Served, loop: IOLoop, tab: str = "") -> None:
+        """Connect; ``tab`` is the query of a tab that says who it is."""
         self.loop = loop
-        url = f"ws://{served.host}/ws?token={served.server.token}"
+        url = f"ws://{served.host}/ws?token={served.server.token}&{tab}"
         self.socket: WebSocketClientConnection = loop.run_sync(
             lambda: websocket_connect(url), timeout=10
         )

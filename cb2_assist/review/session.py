@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
+from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.reasons import reason_offer
 from cb2_assist.core.records import (
     BACKGROUND,
@@ -30,6 +31,7 @@ from cb2_assist.review.evidence import Evidence, EvidenceCache
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import VERDICT_WORDS, ReasonFor, Screen, Status, describe
 from cb2_assist.review.state import Cursor, StateFile
+from cb2_assist.review.travel import Arrival, SharedLink, arrive, share_neuroglancer, share_own
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ class ReviewSession:
         self._newest_proposal = 0
         self._resumed = threading.Event()
         self._resumed.set()
-        self._evidence = EvidenceCache(assistant, lambda: self._change(self._screen))
+        self._evidence = EvidenceCache(assistant, self._evidence_ready)
         self._screen = Screen(can_undo=decisions.can_undo, can_redo=decisions.can_redo)
 
     @property
@@ -124,6 +126,7 @@ class ReviewSession:
                 s.id: why for s in screen.suggestions if (why := self._decisions.reason(s.id))
             },
             "sides": self._evidence.sides(chosen.id) if chosen else None,
+            "views_sha256": self._evidence.views_sha256(chosen.id) if chosen else None,
             "dataset": {
                 "name": info.name,
                 "version": info.version,
@@ -141,20 +144,43 @@ class ReviewSession:
 
     # -- proposals
 
-    def begin_proposal(self, cursor: Cursor) -> int:
-        """Announce a proposal and get its number; a later one makes it void."""
+    def go(self, text: str) -> Arrival:
+        """Find out where a text leads that a person typed or pasted; see `travel.arrive`."""
+        return arrive(text, self._assistant.source, self._assistant.info)
+
+    def share_own(self, origin: str, camera: PointNm | None) -> SharedLink:
+        """A link of ours to what is on screen; see `travel.share_own`."""
+        return share_own(self._screen, self._assistant.info, origin, camera)
+
+    def share_neuroglancer(self, host: str, camera: PointNm | None) -> SharedLink:
+        """A Neuroglancer link to what is on screen; see `travel.share_neuroglancer`."""
+        return share_neuroglancer(self._screen, self._assistant.source, host, camera)
+
+    def begin_proposal(self, cursor: Cursor, arrival: Arrival | None = None) -> int:
+        """Announce a proposal and get its number; a later one makes it void.
+
+        Args:
+            cursor: What will be proposed.
+            arrival: How the person got there, when not by pointing.
+        """
         with self._lock:
             self._newest_proposal += 1
             name = f"…{str(cursor.segment)[-6:]}" if cursor.segment else "the cursor"
             wait = " (still getting ready; the very first start takes a minute)"
             self._change(
                 replace(self._screen, busy_with=cursor.segment or BACKGROUND),
-                status=f"Looking for errors at {name}{wait * self._assistant.preparing}",
+                status=f"{_preface(arrival)}Looking for errors at {name}"
+                f"{wait * self._assistant.preparing}",
             )
             return self._newest_proposal
 
-    def propose(self, number: int, cursor: Cursor) -> str | None:
+    def propose(self, number: int, cursor: Cursor, arrival: Arrival | None = None) -> str | None:
         """Find suggestions and put them on screen.
+
+        Args:
+            number: From `begin_proposal`.
+            cursor: Where, and about which segment.
+            arrival: How the person got there; its suggestion is the one that is selected.
 
         Returns:
             The status, or None when a later proposal has taken over.
@@ -185,7 +211,7 @@ class ReviewSession:
         with self._lock:
             if number != self._newest_proposal:
                 return None
-            text = self._install(found, verdicts)
+            text = self._install(found, verdicts, arrival)
         self._state.update(cursor=Cursor(found.at, found.segment), version=found.version)
         return text
 
@@ -207,7 +233,9 @@ class ReviewSession:
         finally:
             self._resumed.set()
 
-    def _install(self, found: SuggestionList, verdicts: dict[str, Verdict]) -> str:
+    def _install(
+        self, found: SuggestionList, verdicts: dict[str, Verdict], arrival: Arrival | None
+    ) -> str:
         for suggestion in found.suggestions:
             self._recent[suggestion.id] = found
             self._recent.move_to_end(suggestion.id)
@@ -221,6 +249,11 @@ class ReviewSession:
             text += f" {len(verdicts)} decided already."
         if found.note:
             text = f"{text} {found.note}" if n else found.note
+        wanted = arrival.site if arrival else None
+        if wanted is not None and all(s.id != wanted for s in found.suggestions):
+            text += " The suggestion of that link is not among them: another version or model."
+            wanted = None
+        text = _preface(arrival) + text
         screen = replace(self._screen, list=found, verdicts=verdicts)
         first = found.suggestions[0].id if n else None
         self._change(
@@ -229,7 +262,7 @@ class ReviewSession:
                 list=found,
                 list_number=self._screen.list_number + 1,
                 verdicts=verdicts,
-                selected=screen.next_undecided(None) or first,
+                selected=wanted or screen.next_undecided(None) or first,
                 preview=False,
                 busy_with=None,
                 reason_for=None,
@@ -474,6 +507,11 @@ class ReviewSession:
             self._look_ahead()
         self.on_change()
 
+    def _evidence_ready(self, suggestion_id: str) -> None:
+        with self._lock:
+            if suggestion_id == self._screen.selected:
+                self._change(self._screen)
+
     def _look_ahead(self) -> None:
         screen = self._screen
         chosen = screen.selected_suggestion
@@ -483,3 +521,7 @@ class ReviewSession:
         self._evidence.want(
             [chosen, *(s for s in screen.suggestions if s.id == following and s is not chosen)]
         )
+
+
+def _preface(arrival: Arrival | None) -> str:
+    return f"{arrival.text} " if arrival else ""

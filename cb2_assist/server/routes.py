@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cb2_assist.core.keys import KeyBinding
+from cb2_assist.review.ports import Assistant
 from cb2_assist.server.guard import Secrets
 from cb2_assist.server.pages import (
     DataHandler,
@@ -13,6 +14,7 @@ from cb2_assist.server.pages import (
     ModuleHandler,
     NothingHereHandler,
     PageHandler,
+    PictureHandler,
 )
 from cb2_assist.server.socket import Hub, PageSocket
 
@@ -26,6 +28,7 @@ def build_routes(
     static: Path,
     roots: dict[str, Path],
     keys: tuple[KeyBinding, ...],
+    assistant: Assistant,
 ) -> list[Route]:
     """Rows of (pattern, handler, arguments)."""
     return [
@@ -33,6 +36,7 @@ def build_routes(
         (r"/static/(.*)", ModuleHandler, {"path": str(static)}),
         (r"/ws", PageSocket, {"hub": hub}),
         (r"/api/keys", KeysHandler, {"keys": keys}),
+        (r"/views/([^/]+)/([^/]+)\.png", PictureHandler, {"assistant": assistant}),
         (r"/data/([^/]+)/(.*)", DataHandler, {"roots": roots}),
-        (r"/(?:favicon\.ico|static|api/.*|data(?:/.*)?)", NothingHereHandler, {}),
+        (r"/(?:favicon\.ico|static|api/.*|views(?:/.*)?|data(?:/.*)?)", NothingHereHandler, {}),
     ]

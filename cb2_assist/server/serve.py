@@ -164,6 +164,7 @@ class RunningServer:
             static=resource_dir("static"),
             roots=assistant.source.layers.roots,
             keys=bindings,
+            assistant=assistant,
         )
 
     @staticmethod

@@ -3,6 +3,8 @@
  * that keeps what was typed while the connection was down.
  */
 
+import { tabName } from "./tabs.js";
+
 /** @typedef {import("./types.js").Request} Request */
 /** @typedef {import("./types.js").Ack} Ack */
 
@@ -17,7 +19,7 @@ export function freshKey() {
 }
 
 /**
- * Fires `hello`, `snapshot`, `ack` (detail: the message; for an ack also `request`) and `connection`
+ * Fires `hello`, `snapshot`, `hold`, `ack` (detail: the message; for an ack also `request`) and `connection`
  * (detail: whether it is up).
  */
 export class Api extends EventTarget {
@@ -28,12 +30,19 @@ export class Api extends EventTarget {
   #heard = 0;
   /** @type {WebSocket|null} */
   #socket = null;
+  /** Whether the session is in this tab; what is asked for meanwhile counts even if it leaves. */
+  holds = false;
+  #wasTold = false;
+  #tab = tabName(freshKey());
+  #load = freshKey();
 
   /** Connect, and connect again whenever the connection ends. */
   connect() {
     const address = new URL("ws", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    address.search = "";
+    const waits = this.#wasTold && !this.holds ? "1" : "";
+    address.search = String(new URLSearchParams({ tab: this.#tab, load: this.#load, waits }));
+    address.hash = "";
     const socket = new WebSocket(address);
     this.#socket = socket;
     socket.addEventListener("message", (event) => this.#receive(JSON.parse(event.data)));
@@ -52,7 +61,7 @@ export class Api extends EventTarget {
    * @returns {Request} with its id
    */
   send(request) {
-    const sent = { at: performance.now(), ...request, id: freshKey() };
+    const sent = { at: performance.now(), held: this.holds, ...request, id: freshKey() };
     if (sent.type === "propose") this.#forget("propose");
     this.underWay.set(sent.id, sent);
     if (this.isUp) this.#write(sent);
@@ -87,6 +96,7 @@ export class Api extends EventTarget {
     if (message.type === "hello") {
       this.isUp = true;
       this.#attempts = 0;
+      this.#hold(message.holds);
       this.#tell("hello", message);
       this.#tell("connection", true);
       // where the person was looking is the server's to know; what they decided is sent again,
@@ -102,7 +112,14 @@ export class Api extends EventTarget {
       if (request !== undefined) this.#tell("ack", { ...message, request });
       return;
     }
+    if (message.type === "hold") this.#hold(message.holds);
     this.#tell(message.type, message);
+  }
+
+  /** @param {boolean} holds */
+  #hold(holds) {
+    this.holds = holds;
+    this.#wasTold = true;
   }
 
   /** @param {WebSocket} socket */

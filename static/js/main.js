@@ -1,10 +1,13 @@
 /** @file Starts the page. `window.cb2` lets tests and benchmarks look in. */
 
 import "./elements/connection.js";
+import "./elements/go.js";
 import "./elements/header.js";
 import "./elements/help.js";
+import "./elements/hold.js";
 import "./elements/status.js";
 import "./elements/suggestions.js";
+import "./elements/views.js";
 import { Page } from "./page.js";
 
 const page = new Page(document);
