@@ -14,9 +14,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cb2_assist.core.errors import AssistError, DatasetError, ModelError, UsageError
-from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.errors import (
+    AssistError,
+    BadRequestError,
+    DatasetError,
+    ModelError,
+    SegmentNotFoundError,
+    UsageError,
+)
+from cb2_assist.core.geometry import BoxVx, PointNm
 from cb2_assist.core.records import (
+    BACKGROUND,
     BaseRate,
     Candidate,
     Kind,
@@ -30,12 +38,13 @@ from cb2_assist.core.records import (
 )
 from cb2_assist.datasets.source import DatasetInfo, Source
 from cb2_assist.resources import resource_dir
-from cb2_assist.settings import DEFAULT_MODEL, MAX_CANDIDATES, login_name
+from cb2_assist.settings import DEFAULT_MODEL, MAX_CANDIDATES, SNAP_NM, login_name
 from cb2_assist.suggestions.recent import RecentLists
 
 if TYPE_CHECKING:
     from cb2_assist.decisions.labels import Labels
     from cb2_assist.model.predictor import Predictor
+    from cb2_assist.review.state import Cursor
     from cb2_assist.suggestions.pipeline import Answer, Pipeline
     from cb2_assist.views.stack import ViewStack
 
@@ -188,6 +197,14 @@ class Assistant:
 
         stack = self._pipeline.stack_of(suggestion_id)
         return None if stack is None else (content_sha256(stack), to_bytes(stack))
+
+    def picture_of(self, suggestion_id: str, view: str) -> tuple[str, bytes] | None:
+        """SHA-256 of what the model saw, and one view of it as PNG; None when not in memory."""
+        from cb2_assist.views.pictures import picture_png
+        from cb2_assist.views.stack import content_sha256
+
+        stack = self._pipeline.stack_of(suggestion_id)
+        return None if stack is None else (content_sha256(stack), picture_png(stack, view))
 
     def sides_of(self, suggestion_id: str) -> list[list[list[float]]] | None:
         """Points in nm on the surface of the two sides of a cut; None for a join or unknown."""
@@ -511,6 +528,38 @@ class ServeOptions:
     segment: SegmentId | None = None
 
 
+def starting_cursor(
+    assistant: Assistant, at: PointNm | None, segment: SegmentId | None
+) -> Cursor | None:
+    """Where `serve` begins when it was told so; None leaves it to the last session.
+
+    Raises:
+        BadRequestError: The segment is background.
+        OutOfBoundsError: The point lies outside the volume.
+        SegmentNotFoundError: The segment is nowhere, or not at the point.
+        DatasetError: The data cannot be read.
+    """
+    from cb2_assist.review.state import Cursor
+    from cb2_assist.review.travel import locate
+
+    source, info = assistant.source, assistant.info
+    if segment == BACKGROUND:
+        raise BadRequestError("--segment 0 is background. Give the id of a segment.")
+    if at is None:
+        return None if segment is None else Cursor(locate(source, info, segment), segment)
+    here = source.segment_at(at)
+    if segment is None or here == segment:
+        return Cursor(at, segment)
+    near = BoxVx.around(at, SNAP_NM, source.resolution)
+    if not (source.cutout(near).seg == segment).any():
+        point = ", ".join(f"{v:.0f}" for v in at)
+        raise SegmentNotFoundError(
+            f"Segment {segment} is not within {SNAP_NM:.0f} nm of {point} nm; there is "
+            f"{here or 'background'}. Leave out --at to start where the segment is."
+        )
+    return Cursor(at, segment)
+
+
 def run_server(
     assistant: Assistant,
     options: ServeOptions,
@@ -532,13 +581,13 @@ def run_server(
 
     Raises:
         LabelError: The label file cannot be used, or another server has it.
+        DatasetError: There is nothing where it is to start; see `starting_cursor`.
         ServerError: The port cannot be opened.
     """
     from cb2_assist.decisions.log import DecisionLog
     from cb2_assist.labels.lock import acquire_server_lock
     from cb2_assist.labels.store import default_labels_url, label_file, open_store
     from cb2_assist.labels.views_store import ViewsStore
-    from cb2_assist.review.state import Cursor
     from cb2_assist.server.serve import Options, serve, start_position
     from cb2_assist.viewer.mount import ViewerMount
     from cb2_assist.viewer.scene import Scene
@@ -547,7 +596,8 @@ def run_server(
     url = options.labels or default_labels_url(info.name)
     path = label_file(url)
     state_path = path.with_name(path.name + ".session.json")
-    begin = start_position(state_path, options.at, _centre(source))
+    start = starting_cursor(assistant, options.at, options.segment)
+    begin = start_position(state_path, start.at if start else None, _centre(source))
     with acquire_server_lock(path, {"url": ""}) as lock, open_store(url) as store:
         for notice in getattr(store, "notices", ()):
             say(str(notice))
@@ -567,7 +617,6 @@ def run_server(
             lock.update({"url": address.partition("?")[0]})
             on_ready(address)
 
-        start = None if options.at is None else Cursor(options.at, options.segment)
         serve(
             assistant,
             log,

@@ -86,11 +86,31 @@ class Tab:
     faults: list[str] = field(default_factory=list)
 
     @classmethod
-    def open(cls, browser: Browser, url: str) -> Tab:
-        tab = cls(browser.new_page(viewport={"width": 1280, "height": 720}))
-        tab.page.set_default_timeout(PATIENCE_MS)
-        tab.page.on("pageerror", lambda error: tab.faults.append(str(error)))
-        tab.go(url)
+    def open(cls, browser: Browser, url: str, *, takes_over: bool = False) -> Tab:
+        """A tab of a browser of its own; ``takes_over``: another one has the session."""
+        context = browser.new_context(viewport={"width": 1280, "height": 720})
+        tab = cls._watched(context.new_page())
+        if takes_over:
+            tab.page.goto(url)
+            tab.page.get_by_role("button", name="Take over here").click()
+            tab.wait_for_viewer()
+        else:
+            tab.go(url)
+        return tab
+
+    @classmethod
+    def beside(cls, other: Tab, url: str) -> Tab:
+        """A second tab of the same browser, without waiting for a viewer."""
+        tab = cls._watched(other.page.context.new_page())
+        tab.page.goto(url)
+        tab.until("() => cb2.page.view !== null")
+        return tab
+
+    @classmethod
+    def _watched(cls, page: Page) -> Tab:
+        tab = cls(page)
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: tab.faults.append(str(error)))
         return tab
 
     def go(self, url: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.core.errors import (
     BackgroundError,
     DecisionError,
@@ -56,6 +60,11 @@ def segment_of(at: PointNm) -> SegmentId:
     return SegmentId(int(label_volume()[tuple(v)]))
 
 
+def centre_of(segment: int) -> PointNm:
+    i = segment - BASE
+    return PointNm.of((c + 0.5) * _STEP * 10.0 for c in (i % 3, i // 3 % 3, i // 9))
+
+
 def suggestion(
     kind: Kind,
     segment: int,
@@ -74,7 +83,7 @@ def suggestion(
         confidence=confidence,
         interval=(max(0.0, confidence - 0.1), min(1.0, confidence + 0.1)),
         ood=Ood(99.5 if unreliable else 40.0, unreliable),
-        views=(ViewScore("front", confidence),),
+        views=tuple(ViewScore(n, confidence - 0.02 * i) for i, n in enumerate(VIEW_NAMES)),
     )
 
 
@@ -82,7 +91,7 @@ def toy_list(segment: int, at: PointNm) -> SuggestionList:
     """Three joins with the neighbours along x, y, z (where there are any) and one cut."""
     i = segment - BASE
     cell = (i % 3, i // 3 % 3, i // 9)
-    centre = [(c + 0.5) * _STEP * 10.0 for c in cell]
+    centre = list(centre_of(segment))
     made = []
     for axis, confidence in zip(range(3), (0.91, 0.64, 0.22), strict=True):
         side = 1 if cell[axis] < 2 else -1
@@ -126,6 +135,12 @@ class ToySource:
         seg = label_volume()
         return Cutout(self.bounds, RESOLUTION, np.zeros(seg.shape, np.uint8), seg).crop(box)
 
+    def segment_at(self, point: PointNm) -> SegmentId:
+        return segment_of(point)
+
+    def locate(self, segment: SegmentId) -> PointNm | None:
+        return centre_of(segment) if BASE <= segment < BASE + 27 else None
+
 
 class ToyAssistant:
     """Instant suggestions on the toy volume. `before` runs first in every `suggest`."""
@@ -137,6 +152,7 @@ class ToyAssistant:
         roots = {} if folder is None else {"toy": folder}
         self.info = INFO
         self.source = ToySource(ViewerLayers("toy/em", "toy/seg", RESOLUTION, roots))
+        self.forgotten: set[str] = set()
         self.before: Callable[[PointNm, SegmentId | None], None] = lambda _at, _segment: None
         self.gone: set[str] = set()
         """Sites that were there once."""
@@ -159,6 +175,14 @@ class ToyAssistant:
     def views_of(self, suggestion_id):
         data = f"views of {suggestion_id}".encode()
         return hashlib.sha256(data).hexdigest(), data
+
+    def picture_of(self, suggestion_id, view):
+        if suggestion_id in self.forgotten or not re.fullmatch("[0-9a-f]{16}", suggestion_id):
+            return None
+        shade = 40 * VIEW_NAMES.index(view)
+        out = io.BytesIO()
+        Image.new("RGB", (224, 224), (shade, 90, 160)).save(out, "PNG")
+        return self.views_of(suggestion_id)[0], out.getvalue()
 
     def sides_of(self, suggestion_id):  # noqa: ARG002
         a = [[x * 10.0, 480.0, 480.0] for x in range(34, 46, 4)]

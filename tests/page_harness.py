@@ -99,10 +99,11 @@ class Served:
 class Page:
     """A WebSocket client that speaks as the page does."""
 
-    def __init__(self, served: Served, loop: IOLoop) -> None:
+    def __init__(self, served: Served, loop: IOLoop, tab: str = "") -> None:
+        """Connect; ``tab`` is the query of a tab that says who it is."""
         self.loop = loop
         request = HTTPRequest(
-            f"ws://{served.host}/ws?token={served.server.token}",
+            f"ws://{served.host}/ws?token={served.server.token}&{tab}",
             headers={"Origin": f"http://{served.host}"},
         )
         self.socket: WebSocketClientConnection = loop.run_sync(

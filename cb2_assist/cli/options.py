@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cb2_assist.core.errors import AssistError, UsageError
-from cb2_assist.core.geometry import PointNm, Resolution
+from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, segment_id
 
 if TYPE_CHECKING:
@@ -133,9 +133,10 @@ def open_assistant(
 def point_nm(at: tuple[float, float, float], unit: str, source: Source) -> PointNm:
     """A point as given on the command line.
 
-    ``voxel`` counts voxels of the resolution that the viewer shows; the point is its centre.
+    ``voxel`` counts voxels of the resolution that the viewer shows; see `goto.viewer_point`.
     """
     if unit == "nm":
         return PointNm.of(at)
-    res: Resolution = source.layers.resolution
-    return PointNm.of((v + 0.5) * r for v, r in zip(at, res, strict=True))
+    from cb2_assist.review.goto import viewer_point
+
+    return viewer_point(at, source.layers.resolution)

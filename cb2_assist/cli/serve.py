@@ -57,11 +57,13 @@ def _say(text: str) -> None:
 @model_options
 @click.option("--user", help="Name on the labels. Default: your login name.")
 @click.option("--keys", default="default", show_default=True, metavar="PRESET", help="Key preset.")
-@click.option("--at", type=Triple(), help="Where to start.")
+@click.option("--at", type=Triple(), help="Where to start; default: where you stopped.")
 @click.option(
     "--unit", type=click.Choice(["nm", "voxel"]), default="nm", show_default=True, help="Of --at."
 )
-@click.option("--segment", type=SegmentIdType(), help="Propose on this segment at --at.")
+@click.option(
+    "--segment", type=SegmentIdType(), help="Propose on this segment, at --at or wherever it is."
+)
 @click.option(
     "--keep-views",
     type=click.Choice(["on", "off"]),

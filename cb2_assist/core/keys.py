@@ -38,6 +38,12 @@ class Chord:
         return "+".join([*parts, self.key.upper() if parts else self.key])
 
     @property
+    def pressed(self) -> tuple[tuple[str, bool, bool], ...]:
+        """The character with Control and Shift, as the page tells keys apart."""
+        shifts = (False, True) if self.shift is None else (self.shift,)
+        return tuple((self.key, self.ctrl, shift) for shift in shifts)
+
+    @property
     def neuroglancer_names(self) -> tuple[str, ...]:
         """The same key as Neuroglancer's binding maps write it: ``control+shift+keyz``."""
         head = "control+" if self.ctrl else ""
@@ -101,6 +107,11 @@ DEFAULT_KEYS: tuple[KeyBinding, ...] = (
         "redo", (_letter("z", ctrl=True, shift=True),), "redo what was undone", shadows=True
     ),
     KeyBinding("preview", (_letter("t"),), "preview the edit on or off"),
+    KeyBinding("goto", (Chord("/", "Slash", shift=None),), "go to coordinates, a segment, a link"),
+    KeyBinding("share_own", (Chord(";", "Semicolon", shift=None),), "copy a link to this site"),
+    KeyBinding(
+        "share_neuroglancer", (Chord("=", "Equal", shift=None),), "copy it for Neuroglancer"
+    ),
     KeyBinding("help", (Chord("?", "Slash", shift=None),), "show or hide this help"),
     # the viewer switches its layers on and off with digits. These four are ours all the time, not
     # only while a reason can be given: else one and the same key would hide a layer now and be
@@ -161,7 +172,7 @@ def check_keys(bindings: Iterable[KeyBinding]) -> None:
     Raises:
         UsageError: An action or a key occurs twice, or a key is taken by the viewer.
     """
-    owner: dict[str, str] = {}
+    owner: dict[tuple[str, bool, bool], str] = {}
     actions: set[tuple[str, str]] = set()
     for binding in bindings:
         action = (binding.action, binding.argument)
@@ -169,13 +180,14 @@ def check_keys(bindings: Iterable[KeyBinding]) -> None:
             raise UsageError(f"The key table lists the action {binding.action!r} twice.")
         actions.add(action)
         for chord in binding.chords:
-            for name in chord.neuroglancer_names:
-                if name in owner:
+            for pressed in chord.pressed:
+                if pressed in owner:
                     raise UsageError(
-                        f"The key {chord.label} is bound to both {owner[name]!r} and "
+                        f"The key {chord.label} is bound to both {owner[pressed]!r} and "
                         f"{binding.action!r}. Give one of them another key."
                     )
-                owner[name] = binding.action
+                owner[pressed] = binding.action
+            for name in chord.neuroglancer_names:
                 if name in NEUROGLANCER_KEYS and not binding.shadows:
                     raise UsageError(
                         f"The key {chord.label} for {binding.action!r} is used by the viewer "

@@ -54,6 +54,11 @@ class Layer:
         self._volumes: dict[int, Any] = {}
 
     @property
+    def info(self) -> dict[str, Any]:
+        """The info file."""
+        return self._info
+
+    @property
     def info_id(self) -> str:
         """12 hex digits of SHA-256 of the info file's content."""
         text = json.dumps(self._info, sort_keys=True)

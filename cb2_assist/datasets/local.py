@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,13 @@ from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.chunk_cache import DEFAULT_BYTES, ChunkCache, ChunkKey
 from cb2_assist.datasets.dataset_file import DatasetFile, local_folder, read_dataset_file
 from cb2_assist.datasets.layer import Fit, Layer, fit_to
+from cb2_assist.datasets.locate import (
+    SEARCH_S,
+    around,
+    first_point,
+    mesh_places,
+    scale_places,
+)
 from cb2_assist.datasets.mesh_layer import MeshLayer
 from cb2_assist.datasets.source import Cutout, DatasetInfo, EmStatistics, Mesh, ViewerLayers
 
@@ -162,6 +170,24 @@ class LocalSource:
             )
         box = BoxVx(voxel, PointVoxel(voxel.x + 1, voxel.y + 1, voxel.z + 1))
         return SegmentId(int(self._gather("seg", box, np.uint64)[0, 0, 0]))
+
+    def locate(self, segment: SegmentId) -> PointNm | None:
+        """A point inside a segment: by its mesh, else by searching the voxels for some seconds.
+
+        Returns:
+            None when it is not there, or the volume is too large to be searched in that time.
+
+        Raises:
+            DatasetError: The data cannot be read.
+        """
+        layer, folder = self._layers["seg"], local_folder(self._dataset.segmentation)
+        if folder is not None:
+            places = mesh_places(folder, layer.info, segment)
+            near = (around(p, self._resolution) for p in places)
+            if (point := first_point(near, self.cutout, segment)) is not None:
+                return point
+        found = scale_places(layer, segment, time.monotonic() + SEARCH_S)
+        return first_point(found, self.cutout, segment)
 
     def cutout(self, box: BoxVx) -> Cutout:
         """EM and segments of ``box`` clipped to the bounds; the caller owns the arrays.

@@ -1,4 +1,4 @@
-"""Finds the file behind a URL below `/data/PREFIX/`; the server only streams it."""
+"""Names files below `/data/PREFIX/` for the viewer and finds the file behind such a URL."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ class ServedFile:
     content_type: str
     content_encoding: str | None
     """``gzip`` when the file is stored compressed; its bytes go out as they are."""
+
+
+def source_url(path: str, origin: str) -> str:
+    """Neuroglancer's name for a volume that lies below ``/data/`` on our port, or elsewhere.
+
+    The client takes absolute URLs only, and a forwarded port is another one in the browser than
+    here, so the origin comes from the browser's own request.
+
+    Args:
+        path: As `source.ViewerLayers` has it.
+        origin: Scheme, host and port of the browser's request.
+    """
+    return path if "://" in path else f"precomputed://{origin}/data/{path.strip('/')}"
 
 
 def resolve(root: Path, relative: str) -> ServedFile | None:

@@ -152,6 +152,13 @@ class Source(Protocol):
             OutOfBoundsError: The point lies outside the volume.
         """
 
+    def locate(self, segment: SegmentId) -> PointNm | None:
+        """A point inside a segment, wherever it is; None when it was not found in some seconds.
+
+        Raises:
+            DatasetError: The data cannot be read.
+        """
+
     def cutout(self, box: BoxVx) -> Cutout:
         """EM and segments of ``box`` clipped to the bounds.
 

@@ -32,7 +32,13 @@ class Evidence:
 class EvidenceCache:
     """Evidence of the suggestions that may be decided next, made in the background."""
 
-    def __init__(self, assistant: Assistant, on_ready: Callable[[], None]) -> None:
+    def __init__(self, assistant: Assistant, on_ready: Callable[[str], None]) -> None:
+        """Start with none.
+
+        Args:
+            assistant: Where evidence comes from.
+            on_ready: Called with a suggestion's id when there is something to show of it.
+        """
         self._assistant = assistant
         self._on_ready = on_ready
         self._lane = Lane("cb2-evidence")
@@ -54,11 +60,13 @@ class EvidenceCache:
 
     def sides(self, suggestion_id: str) -> list[list[list[float]]] | None:
         """The sides of a cut, if they are there already."""
-        with self._lock:
-            future = self._kept.get(suggestion_id)
-        if future is None or not future.done() or future.cancelled() or future.exception():
-            return None
-        return future.result().sides
+        ready = self._ready_one(suggestion_id)
+        return ready.sides if ready else None
+
+    def views_sha256(self, suggestion_id: str) -> str | None:
+        """Content address of the views, if they are there already."""
+        ready = self._ready_one(suggestion_id)
+        return ready.views[0] if ready and ready.views else None
 
     def close(self, timeout_s: float) -> bool:
         """End the thread; returns whether it ended in time."""
@@ -66,6 +74,13 @@ class EvidenceCache:
             for future in self._kept.values():
                 future.cancel()
         return self._lane.close(timeout_s)
+
+    def _ready_one(self, suggestion_id: str) -> Evidence | None:
+        with self._lock:
+            future = self._kept.get(suggestion_id)
+        if future is None or not future.done() or future.cancelled() or future.exception():
+            return None
+        return future.result()
 
     def _future(self, suggestion: Suggestion) -> Future[Evidence]:
         with self._lock:
@@ -90,5 +105,5 @@ class EvidenceCache:
             return
         if error := future.exception():
             log.warning("No evidence for suggestion %s: %s", suggestion.id, error)
-        elif future.result().sides is not None:
-            self._on_ready()
+        else:
+            self._on_ready(suggestion.id)

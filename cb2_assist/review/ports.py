@@ -36,6 +36,12 @@ class Place(Protocol):
     def cutout(self, box: BoxVx) -> Cutout:
         """EM and segments of a box, clipped to the bounds."""
 
+    def segment_at(self, point: PointNm) -> SegmentId:
+        """Segment that holds the point; 0 on background."""
+
+    def locate(self, segment: SegmentId) -> PointNm | None:
+        """A point inside a segment; None when it was not found in some seconds."""
+
 
 class Assistant(Protocol):
     """Turns a cursor into suggestions. Methods block and may be called from several threads."""
@@ -74,6 +80,14 @@ class Assistant(Protocol):
 
     def views_of(self, suggestion_id: str) -> tuple[str, bytes] | None:
         """SHA-256 and bytes of what the model saw; None when no longer known."""
+
+    def picture_of(self, suggestion_id: str, view: str) -> tuple[str, bytes] | None:
+        """SHA-256 of what the model saw, and one view of it as PNG; None when no longer known.
+
+        Args:
+            suggestion_id: Of a recent suggestion.
+            view: One of `channels.VIEW_NAMES`.
+        """
 
     def sides_of(self, suggestion_id: str) -> list[list[list[float]]] | None:
         """Points in nm on the two sides of a cut; None for a join or when unknown."""

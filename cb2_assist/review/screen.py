@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cb2_assist.core.colours import PARTNER_COLOUR, PREVIEW_COLOUR, SEGMENT_COLOUR
 from cb2_assist.core.records import SegmentId, Suggestion, SuggestionList, Verdict
-
-SEGMENT_COLOUR = "#ff8c00"
-PARTNER_COLOUR = "#1e90ff"
-PREVIEW_COLOUR = "#3ddc84"
-"""Orange and blue stay apart for every common colour blindness; green is for "as one"."""
 
 VERDICT_WORDS = {
     Verdict.ACCEPT: "Accepted",

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
+from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.reasons import reason_offer
 from cb2_assist.core.records import (
     BACKGROUND,
@@ -37,6 +38,7 @@ from cb2_assist.review.screen import (
     describe,
 )
 from cb2_assist.review.state import Cursor, StateFile
+from cb2_assist.review.travel import Arrival, SharedLink, arrive, share_neuroglancer, share_own
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class ReviewSession:
         self._newest_proposal = 0
         self._resumed = threading.Event()
         self._resumed.set()
-        self._evidence = EvidenceCache(assistant, lambda: self._change(self._screen))
+        self._evidence = EvidenceCache(assistant, self._evidence_ready)
         self._screen = Screen(can_undo=decisions.can_undo, can_redo=decisions.can_redo)
 
     @property
@@ -133,6 +135,7 @@ class ReviewSession:
                 s.id: why for s in screen.suggestions if (why := self._decisions.reason(s.id))
             },
             "sides": self._evidence.sides(chosen.id) if chosen else None,
+            "views_sha256": self._evidence.views_sha256(chosen.id) if chosen else None,
             "dataset": {
                 "name": info.name,
                 "version": info.version,
@@ -150,15 +153,33 @@ class ReviewSession:
 
     # -- proposals
 
-    def begin_proposal(self, cursor: Cursor) -> int:
-        """Announce a proposal and get its number; a later one makes it void."""
+    def go(self, text: str) -> Arrival:
+        """Find out where a text leads that a person typed or pasted; see `travel.arrive`."""
+        return arrive(text, self._assistant.source, self._assistant.info)
+
+    def share_own(self, origin: str, camera: PointNm | None) -> SharedLink:
+        """A link of ours to what is on screen; see `travel.share_own`."""
+        return share_own(self._screen, self._assistant.info, origin, camera)
+
+    def share_neuroglancer(self, origin: str, camera: PointNm | None) -> SharedLink:
+        """A Neuroglancer link to what is on screen; see `travel.share_neuroglancer`."""
+        return share_neuroglancer(self._screen, self._assistant.source, origin, camera)
+
+    def begin_proposal(self, cursor: Cursor, arrival: Arrival | None = None) -> int:
+        """Announce a proposal and get its number; a later one makes it void.
+
+        Args:
+            cursor: What will be proposed.
+            arrival: How the person got there, when not by pointing.
+        """
         with self._lock:
             self._newest_proposal += 1
             name = f"…{str(cursor.segment)[-6:]}" if cursor.segment else "the cursor"
             wait = " (still getting ready; the very first start takes a minute)"
             self._change(
                 replace(self._screen, busy_with=cursor.segment or BACKGROUND),
-                status=f"Looking for errors at {name}{wait * self._assistant.preparing}",
+                status=f"{_preface(arrival)}Looking for errors at {name}"
+                f"{wait * self._assistant.preparing}",
             )
             return self._newest_proposal
 
@@ -180,8 +201,13 @@ class ReviewSession:
         """Whether no later proposal has made this one void."""
         return number == self._newest_proposal
 
-    def propose(self, number: int, cursor: Cursor) -> str | None:
+    def propose(self, number: int, cursor: Cursor, arrival: Arrival | None = None) -> str | None:
         """Find suggestions and put them on screen.
+
+        Args:
+            number: From `begin_proposal`.
+            cursor: Where, and about which segment.
+            arrival: How the person got there; its suggestion is the one that is selected.
 
         Returns:
             The status, or None when a later proposal has taken over.
@@ -189,9 +215,16 @@ class ReviewSession:
         Raises:
             AssistError: No suggestions can be made there; the list on screen stays.
         """
-        return self.show(number, lambda: self._assistant.suggest(cursor.at, cursor.segment))
+        return self.show(
+            number, lambda: self._assistant.suggest(cursor.at, cursor.segment), arrival
+        )
 
-    def show(self, number: int, find: Callable[[], SuggestionList]) -> str | None:
+    def show(
+        self,
+        number: int,
+        find: Callable[[], SuggestionList],
+        arrival: Arrival | None = None,
+    ) -> str | None:
         """Put a list on screen that is still to be made; see `propose`.
 
         The site that the queue drew is selected, if it led here.
@@ -219,7 +252,7 @@ class ReviewSession:
         with self._lock:
             if number != self._newest_proposal:
                 return None
-            text = self._install(found, verdicts)
+            text = self._install(found, verdicts, arrival)
         self._state.update(cursor=_place_of(found), version=found.version)
         return text
 
@@ -245,7 +278,9 @@ class ReviewSession:
         finally:
             self._resumed.set()
 
-    def _install(self, found: SuggestionList, verdicts: dict[str, Verdict]) -> str:
+    def _install(
+        self, found: SuggestionList, verdicts: dict[str, Verdict], arrival: Arrival | None
+    ) -> str:
         for suggestion in found.suggestions:
             self._recent[suggestion.id] = found
             self._recent.move_to_end(suggestion.id)
@@ -259,6 +294,11 @@ class ReviewSession:
             text += f" {len(verdicts)} decided already."
         if found.note:
             text = f"{text} {found.note}" if n else found.note
+        wanted = arrival.site if arrival else None
+        if wanted is not None and all(s.id != wanted for s in found.suggestions):
+            text += " The suggestion of that link is not among them: another version or model."
+            wanted = None
+        text = _preface(arrival) + text
         screen = replace(self._screen, list=found, verdicts=verdicts)
         drawn, asked = found.drawn, None
         if drawn is not None:
@@ -273,7 +313,7 @@ class ReviewSession:
                 list=found,
                 list_number=self._screen.list_number + 1,
                 verdicts=verdicts,
-                selected=asked or screen.next_undecided(None) or first,
+                selected=wanted or asked or screen.next_undecided(None) or first,
                 preview=False,
                 busy_with=None,
                 reason_for=None,
@@ -524,6 +564,11 @@ class ReviewSession:
             self._look_ahead()
         self.on_change()
 
+    def _evidence_ready(self, suggestion_id: str) -> None:
+        with self._lock:
+            if suggestion_id == self._screen.selected:
+                self._change(self._screen)
+
     def _look_ahead(self) -> None:
         screen = self._screen
         chosen = screen.selected_suggestion
@@ -541,3 +586,7 @@ def _place_of(found: SuggestionList) -> Cursor:
         site = next(s.site for s in found.suggestions if s.id == found.drawn.site)
         return Cursor(site.point, site.segment)
     return Cursor(found.at, found.segment)
+
+
+def _preface(arrival: Arrival | None) -> str:
+    return f"{arrival.text} " if arrival else ""

@@ -20,7 +20,8 @@ from cb2_assist.core.records import Verdict, segment_id
 from cb2_assist.review.session import Answer, GivenReason
 from cb2_assist.review.state import Cursor
 
-MAX_MESSAGE_CHARS = 65_536
+MAX_MESSAGE_CHARS = 2**20
+"""A pasted link may carry a whole viewer state."""
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _DAY_MS = 86_400_000.0
 
@@ -83,11 +84,46 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class Goto:
+    """Find out where a text leads, and propose there."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Make a link to what is on screen."""
+
+    link: str
+    """``own`` or ``neuroglancer``."""
+    camera: PointNm | None
+    """The middle of the viewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Give the session to this tab."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Are you there?"""
 
 
-Message = Propose | Decide | GiveReason | Select | Undo | Redo | Preview | Queue | Ping
+Message = (
+    Propose
+    | Decide
+    | GiveReason
+    | Select
+    | Undo
+    | Redo
+    | Preview
+    | Queue
+    | Goto
+    | Share
+    | TakeOver
+    | Ping
+)
 
 
 def read_json(text: str | bytes) -> dict[str, Any]:
@@ -137,16 +173,20 @@ def read_message(fields: dict[str, Any]) -> Message:
     return reader(fields)
 
 
+def was_typed_while_held(fields: dict[str, Any]) -> bool:
+    """Whether the page held the session when its person asked for this, as the page says."""
+    return fields.get("held") is True
+
+
 def _propose(fields: dict[str, Any]) -> Propose:
-    at, segment = fields.get("at_nm"), fields.get("segment")
-    if not isinstance(at, list) or not all(_is_number(v) for v in at):
-        raise BadRequestError(f"at_nm must be a list of three numbers, got {_short(at)}.")
+    segment = fields.get("segment")
     if segment is not None and not isinstance(segment, str):
         # a JSON number above 2**53 has lost digits on its way through the browser
         raise BadRequestError(f"A segment id must be text in digits, got {_short(segment)}.")
     if segment is not None and len(segment) > 20:
         raise BadRequestError(f"A segment id has at most 20 digits, got {_short(segment)}.")
-    return Propose(Cursor(PointNm.of(at), None if segment is None else segment_id(segment)))
+    at = _point(fields, "at_nm")
+    return Propose(Cursor(at, None if segment is None else segment_id(segment)))
 
 
 def _decide(fields: dict[str, Any]) -> Decide:
@@ -206,6 +246,20 @@ def _preview(fields: dict[str, Any]) -> Preview:
     return Preview(shown)
 
 
+def _goto(fields: dict[str, Any]) -> Goto:
+    text = fields.get("text")
+    if not isinstance(text, str):
+        raise BadRequestError(f"text must be what was typed or pasted, got {_short(text)}.")
+    return Goto(text)
+
+
+def _share(fields: dict[str, Any]) -> Share:
+    link = fields.get("link")
+    if link not in ("own", "neuroglancer"):
+        raise BadRequestError(f"A link is own or neuroglancer, got {_short(link)}.")
+    return Share(link, None if fields.get("camera_nm") is None else _point(fields, "camera_nm"))
+
+
 _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "propose": _propose,
     "decide": _decide,
@@ -215,8 +269,18 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "redo": lambda fields: Redo(_token(fields, "idempotency_key")),
     "preview": _preview,
     "queue": _queue,
+    "goto": _goto,
+    "share": _share,
+    "take_over": lambda _fields: TakeOver(),
     "ping": lambda _fields: Ping(),
 }
+
+
+def _point(fields: dict[str, Any], name: str) -> PointNm:
+    at = fields.get(name)
+    if not isinstance(at, list) or not all(_is_number(v) for v in at):
+        raise BadRequestError(f"{name} must be a list of three numbers, got {_short(at)}.")
+    return PointNm.of(at)
 
 
 def _token(fields: dict[str, Any], name: str) -> str:

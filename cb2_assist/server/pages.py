@@ -10,8 +10,10 @@ from pathlib import Path
 
 from tornado import web
 
+from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.core.keys import KeyBinding
 from cb2_assist.datasets.serving import ServedFile, resolve
+from cb2_assist.review.ports import Assistant
 from cb2_assist.server.guard import Secrets
 
 # 'unsafe-eval' lets browser automation wait for conditions; our modules never evaluate text, and
@@ -146,6 +148,37 @@ class DataHandler(OwnHandler):
             return served, served.path.read_bytes()
         except (FileNotFoundError, IsADirectoryError, PermissionError):
             return None
+
+
+class PictureHandler(OwnHandler):
+    """Views that the model saw, as PNG, made off the loop."""
+
+    def initialize(self, *, assistant: Assistant) -> None:
+        """Take what the handler needs."""
+        self._assistant = assistant
+
+    async def get(self, suggestion: str, view: str) -> None:
+        """Send one view. With ``?sha256=`` of the views it may be kept for ever."""
+        loop = asyncio.get_running_loop()
+        got = None
+        if view in VIEW_NAMES:
+            got = await loop.run_in_executor(None, self._assistant.picture_of, suggestion, view)
+        if got is None:
+            self.set_status(404)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            known = f"Views are {', '.join(VIEW_NAMES)}."
+            forgotten = "The views of that suggestion are not in memory. Press p on its segment."
+            self.finish(f"404: {forgotten if view in VIEW_NAMES else known}\n")
+            return
+        sha256, png = got
+        self.set_header("Content-Type", "image/png")
+        self.set_header("Etag", f'"{sha256}-{view}"')
+        if self.get_query_argument("sha256", "") == sha256:
+            self.set_header("Cache-Control", "private, max-age=31536000, immutable")
+        if self.check_etag_header():
+            self.set_status(304)
+            return
+        self.finish(png)
 
 
 class NothingHereHandler(OwnHandler):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cb2_assist.core.keys import KeyBinding
+from cb2_assist.review.ports import Assistant
 from cb2_assist.server.guard import Secrets
 from cb2_assist.server.pages import (
     DataHandler,
@@ -14,6 +15,7 @@ from cb2_assist.server.pages import (
     ModuleHandler,
     NothingHereHandler,
     PageHandler,
+    PictureHandler,
 )
 from cb2_assist.server.socket import Hub, PageSocket
 
@@ -28,6 +30,7 @@ def build_routes(
     roots: dict[str, Path],
     keys: tuple[KeyBinding, ...],
     on_arrival: Callable[[], None],
+    assistant: Assistant,
 ) -> list[Route]:
     """Rows of (pattern, handler, arguments)."""
     return [
@@ -35,6 +38,7 @@ def build_routes(
         (r"/static/(.*)", ModuleHandler, {"path": str(static)}),
         (r"/ws", PageSocket, {"hub": hub}),
         (r"/api/keys", KeysHandler, {"keys": keys}),
+        (r"/views/([^/]+)/([^/]+)\.png", PictureHandler, {"assistant": assistant}),
         (r"/data/([^/]+)/(.*)", DataHandler, {"roots": roots}),
-        (r"/(?:favicon\.ico|static|api/.*|data(?:/.*)?)", NothingHereHandler, {}),
+        (r"/(?:favicon\.ico|static|api/.*|views(?:/.*)?|data(?:/.*)?)", NothingHereHandler, {}),
     ]

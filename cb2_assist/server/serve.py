@@ -178,6 +178,7 @@ class RunningServer:
             roots=assistant.source.layers.roots,
             keys=bindings,
             on_arrival=on_arrival,
+            assistant=assistant,
         )
 
     @staticmethod

@@ -8,19 +8,25 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 from tornado import websocket
 
+from cb2_assist.core.cameras import CAMERAS
 from cb2_assist.core.errors import AssistError, DecisionError
+from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding
 from cb2_assist.review.lanes import Lane
-from cb2_assist.review.session import Answer, ReviewSession
+from cb2_assist.review.session import Answer as Verdict
+from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.guard import SUBPROTOCOL
+from cb2_assist.server.hold import Hold, TabId
 from cb2_assist.server.messages import (
     Decide,
     GiveReason,
+    Goto,
     Message,
     Ping,
     Preview,
@@ -28,17 +34,36 @@ from cb2_assist.server.messages import (
     Queue,
     Redo,
     Select,
+    Share,
+    TakeOver,
     Undo,
     message_id,
     read_json,
     read_message,
+    was_typed_while_held,
 )
 
 log = logging.getLogger(__name__)
 
+_GOING_AWAY = 1001
+"""WebSocket close code of a page that is left: closed, or loaded again (RFC 6455)."""
+_TAKEN_OVER = "NOT done: this session is open in another tab. Take it over here, or go on there."
 _OUR_FAULT = (
     "NOT done: something went wrong inside cb2-assist. The terminal says what; please report it."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with more than a sentence."""
+
+    text: str
+    data: dict[str, Any]
+
+
+_InOrder = Decide | GiveReason | Select | Preview | Undo | Redo
+
+Answer = str | Reply | None
 
 
 @dataclass(eq=False)
@@ -65,6 +90,7 @@ class Hub:
         self._viewer_for: Callable[[str], str] | None = None
         self._announced = False
         self.is_closing = False
+        self.hold = Hold(self._call_later)
         self.session.on_change = self.session_changed
 
     def attach(self, loop: asyncio.AbstractEventLoop, viewer_for: Callable[[str], str]) -> None:
@@ -72,11 +98,18 @@ class Hub:
         self._loop = loop
         self._viewer_for = viewer_for
 
-    def hello(self, origin: str) -> dict[str, Any]:
-        """What a page of this origin must know before anything else."""
+    def hello(self, origin: str, *, holds: bool) -> dict[str, Any]:
+        """What a page must know before anything else.
+
+        Args:
+            origin: Scheme, host and port under which its browser reaches us.
+            holds: Whether the session belongs to it.
+        """
         assert self._viewer_for is not None
         return {
             "type": "hello",
+            "holds": holds,
+            "cameras": [c.to_json() for c in CAMERAS],
             "server_id": self.server_id,
             "viewer": f"/v/{self._viewer_for(origin)}/",
             "keys": [k.to_json() for k in self.keys],
@@ -92,35 +125,47 @@ class Hub:
         except RuntimeError:  # the loop has ended: nobody is left to tell
             self._loop = None
 
-    def start(self, message: Message) -> Future[str | None]:
+    def start(self, message: Message, page: PageSocket) -> Future[Answer]:
         """Begin what a page asks for, off the loop."""
         session = self.session
         match message:
             case Propose(cursor):
                 number = session.begin_proposal(cursor)
                 return self.propose(lambda: session.propose(number, cursor))
-            case Decide(answer):
-                return self._in_order.submit(session.decide, answer)
-            case GiveReason(given):
-                return self._in_order.submit(session.give_reason, given)
-            case Select(suggestion_id):
-                return self._in_order.submit(session.select, suggestion_id)
-            case Preview(shown):
-                return self._in_order.submit(session.set_preview, shown)
-            case Undo(key):
-                return self._in_order.submit(session.undo, key)
-            case Redo(key):
-                return self._in_order.submit(session.redo, key)
             case Queue(leave):
                 return self._walk(leave)
+            case Goto(text):
+                return self.propose(lambda: self._go(text))
+            case Share(link, camera):
+                return self._in_order.submit(self._share, link, page, camera)
+            case TakeOver():
+                self.hold.take(page)
+                return _done("This session is in this tab now.")
             case Ping():
                 if self.walk is not None:
                     self.walk.seen()
-                done: Future[str | None] = Future()
-                done.set_result(None)
-                return done
+                return _done(None)
+            case _:
+                return self._in_order.submit(self._turn, message)
 
-    def _walk(self, leave: Answer | None) -> Future[str | None]:
+    def _turn(self, message: _InOrder) -> str | None:
+        """What a key does, in the order of the keys."""
+        session = self.session
+        match message:
+            case Decide(answer):
+                return session.decide(answer)
+            case GiveReason(given):
+                return session.give_reason(given)
+            case Select(suggestion_id):
+                return session.select(suggestion_id)
+            case Preview(shown):
+                return session.set_preview(shown)
+            case Undo(key):
+                return session.undo(key)
+            case Redo(key):
+                return session.redo(key)
+
+    def _walk(self, leave: Verdict | None) -> Future[Answer]:
         """The skip among the verdicts, in their order; the list beside them."""
         walk = self.walk
         if walk is None:
@@ -129,13 +174,30 @@ class Hub:
         begun = self._in_order.submit(walk.begin, leave)
         return self.propose(lambda: walk.show(number, begun))
 
-    def propose(self, call: Callable[[], str | None]) -> Future[str | None]:
+    def _go(self, text: str) -> Reply:
+        """Find a place, and propose there once the page has been told."""
+        arrival = self.session.go(text)
+        cursor, session = arrival.cursor, self.session
+        if cursor is not None:
+            number = session.begin_proposal(cursor, arrival)
+            self.propose_unasked(lambda: session.propose(number, cursor, arrival))
+        return Reply(arrival.text, {"at_nm": arrival.at.to_json(), "proposes": cursor is not None})
+
+    def _share(self, link: str, page: PageSocket, camera: PointNm | None) -> Reply:
+        origin = page.origin
+        if link == "own":
+            made = self.session.share_own(origin, camera)
+        else:
+            made = self.session.share_neuroglancer(origin, camera)
+        return Reply(made.text, {"link": made.link})
+
+    def propose(self, call: Callable[[], Answer]) -> Future[Answer]:
         """Run a proposal beside the verdicts."""
         self._next_lane = (self._next_lane + 1) % len(self._proposals)
         return self._proposals[self._next_lane].submit(call)
 
     def propose_unasked(self, call: Callable[[], str | None]) -> None:
-        """Run a proposal that no page waits for, at start; a failure goes to the log."""
+        """Run a proposal that no page waits for; a failure goes to the log."""
         self.propose(call).add_done_callback(self._log_failure)
 
     def close(self) -> bool:
@@ -152,12 +214,16 @@ class Hub:
         done &= self.walk is None or self.walk.close(0.1)
         return self.session.close(0.1) and done
 
-    def _log_failure(self, done: Future[str | None]) -> None:
+    def _log_failure(self, done: Future[Answer]) -> None:
         error = None if done.cancelled() or self.is_closing else done.exception()
         if isinstance(error, AssistError):
-            log.warning("No suggestions at the start: %s", error)
+            log.warning("No suggestions: %s", error)
         elif error is not None:
-            log.error("No suggestions at the start", exc_info=error)
+            log.error("No suggestions", exc_info=error)
+
+    def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_later(seconds, call)
 
     def _broadcast(self) -> None:
         self._announced = False
@@ -173,6 +239,16 @@ class PageSocket(websocket.WebSocketHandler):
         self._hub = hub
         self._running: set[asyncio.Task[None]] = set()
         self._painted = -1
+        self.tab = TabId(
+            self.get_query_argument("tab", "") or token_hex(8),
+            self.get_query_argument("load", "") or token_hex(8),
+            self.get_query_argument("waits", "") == "1",
+        )
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port under which the browser reaches us; the guard has seen to it."""
+        return str(self.request.headers["Origin"])
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         """Name the one that carries no secret; a browser that offered some wants one back."""
@@ -182,12 +258,16 @@ class PageSocket(websocket.WebSocketHandler):
         """Greet the page and paint it."""
         self.set_nodelay(True)
         self._hub.pages.add(self)
-        self.send_text(json.dumps(self._hub.hello(self.request.headers["Origin"])))
+        self._hub.hold.join(self)
+        holds = self._hub.hold.is_holder(self)
+        self.send_text(json.dumps(self._hub.hello(self.origin, holds=holds)))
         self.send_snapshot()
 
     def on_close(self) -> None:
         """Forget the page; what it asked for is finished all the same."""
-        self._hub.pages.discard(self)
+        if self in self._hub.pages:
+            self._hub.pages.discard(self)
+            self._hub.hold.leave(self, said_goodbye=self.close_code == _GOING_AWAY)
 
     def on_message(self, message: str | bytes) -> None:
         """Answer one message; nothing that arrives here ends the connection."""
@@ -195,7 +275,9 @@ class PageSocket(websocket.WebSocketHandler):
         try:
             fields = read_json(message)
             name = message_id(fields)
-            started = self._hub.start(read_message(fields))
+            asked = read_message(fields)
+            self._check_hold(asked, fields)
+            started = self._hub.start(asked, self)
         except AssistError as error:
             self._answer(name, error=str(error))
             return
@@ -207,9 +289,24 @@ class PageSocket(websocket.WebSocketHandler):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _finish(self, name: str, started: Future[str | None]) -> None:
+    def _check_hold(self, asked: Message, fields: dict[str, Any]) -> None:
+        """Let another tab change nothing.
+
+        What was typed while the tab held the session counts all the same: it was under way when
+        another tab took over, or waited for a connection.
+
+        Raises:
+            DecisionError: The session belongs to another tab.
+        """
+        if isinstance(asked, Ping | TakeOver | Share) or self._hub.hold.is_holder(self):
+            return
+        if isinstance(asked, Decide | GiveReason | Undo | Redo) and was_typed_while_held(fields):
+            return
+        raise DecisionError(_TAKEN_OVER)
+
+    async def _finish(self, name: str, started: Future[Answer]) -> None:
         try:
-            text = await asyncio.wrap_future(started)
+            answer = await asyncio.wrap_future(started)
         except AssistError as error:
             self._answer(name, error=str(error))
         except asyncio.CancelledError:
@@ -218,18 +315,26 @@ class PageSocket(websocket.WebSocketHandler):
             log.exception("A message from the page failed")
             self._answer(name, error=_OUR_FAULT)
         else:
-            self._answer(name, text=text)
+            reply = answer if isinstance(answer, Reply) else Reply(answer or "", {})
+            self._answer(name, text=reply.text or None, data=reply.data)
+
+    def send_hold(self) -> None:
+        """Tell the page whether the session is its own."""
+        holds = self._hub.hold.is_holder(self)
+        self.send_text(json.dumps({"type": "hold", "holds": holds}))
 
     def _answer(
-        self, name: str | None, *, text: str | None = None, error: str | None = None
+        self,
+        name: str | None,
+        *,
+        text: str | None = None,
+        error: str | None = None,
+        data: dict[str, Any] | None = None,
     ) -> None:
         # the page drops its guess of the effect at the answer, so the effect itself goes first
         self.send_snapshot()
-        self.send_text(
-            json.dumps(
-                {"type": "ack", "id": name, "ok": error is None, "text": text, "error": error}
-            )
-        )
+        ack = {"type": "ack", "id": name, "ok": error is None, "text": text, "error": error}
+        self.send_text(json.dumps({**ack, "data": data or {}}))
 
     def send_snapshot(self) -> None:
         """Paint the page, unless it shows the newest state already."""
@@ -245,3 +350,9 @@ class PageSocket(websocket.WebSocketHandler):
         except websocket.WebSocketClosedError:
             return
         future.add_done_callback(lambda done: done.exception())
+
+
+def _done(answer: Answer) -> Future[Answer]:
+    done: Future[Answer] = Future()
+    done.set_result(answer)
+    return done

@@ -13,6 +13,7 @@ import neuroglancer
 from neuroglancer import viewer_base
 
 from cb2_assist.core.geometry import PointNm, Resolution
+from cb2_assist.datasets.serving import source_url
 from cb2_assist.datasets.source import ViewerLayers
 
 EM_LAYER = "em"
@@ -62,15 +63,6 @@ class Scene:
     layers: ViewerLayers
     at: PointNm
     extent_nm: float = 3000.0
-
-
-def source_url(path: str, origin: str) -> str:
-    """Neuroglancer's name for a volume that lies below ``/data/`` on our port, or elsewhere.
-
-    The client takes absolute URLs only, and a forwarded port is another one in the browser than
-    here, so the origin comes from the browser's own request.
-    """
-    return path if "://" in path else f"precomputed://{origin}/data/{path.strip('/')}"
 
 
 def fill(viewer: viewer_base.ViewerBase, scene: Scene, origin: str) -> None:

@@ -95,6 +95,16 @@ export const ACTIONS = {
     page.send({ type: "preview", shown });
     page.say(shown ? "Preview on: as if the edit were made." : "Preview off.");
   },
+  goto(page) {
+    page.go.enter();
+    page.say("Type or paste a place, then press Enter. Escape leaves the field.");
+  },
+  share_own(page) {
+    page.share("own");
+  },
+  share_neuroglancer(page) {
+    page.share("neuroglancer");
+  },
   help(page) {
     page.help.hidden = !page.help.hidden;
     page.say(page.help.hidden ? "Help closed." : "Keys are listed on the left.");

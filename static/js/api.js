@@ -4,6 +4,7 @@
  */
 
 import { pageKey } from "./page_key.js";
+import { tabName } from "./tabs.js";
 
 /** @typedef {import("./types.js").Request} Request */
 /** @typedef {import("./types.js").Ack} Ack */
@@ -19,7 +20,7 @@ export function freshKey() {
 }
 
 /**
- * Fires `hello`, `snapshot`, `ack` (detail: the message; for an ack also `request`) and `connection`
+ * Fires `hello`, `snapshot`, `hold`, `ack` (detail: the message; for an ack also `request`) and `connection`
  * (detail: whether it is up).
  */
 export class Api extends EventTarget {
@@ -30,12 +31,19 @@ export class Api extends EventTarget {
   #heard = 0;
   /** @type {WebSocket|null} */
   #socket = null;
+  /** Whether the session is in this tab; what is asked for meanwhile counts even if it leaves. */
+  holds = false;
+  #wasTold = false;
+  #tab = tabName(freshKey());
+  #load = freshKey();
 
   /** A connection that the server takes: a page can send its key only as a protocol. */
   dial() {
     const address = new URL("ws", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    address.search = address.hash = "";
+    const waits = this.#wasTold && !this.holds ? "1" : "";
+    address.search = String(new URLSearchParams({ tab: this.#tab, load: this.#load, waits }));
+    address.hash = "";
     return new WebSocket(address, ["cb2-assist", `cb2-assist-key.${pageKey()}`]);
   }
 
@@ -59,7 +67,7 @@ export class Api extends EventTarget {
    * @returns {Request} with its id
    */
   send(request) {
-    const sent = { at: performance.now(), ...request, id: freshKey() };
+    const sent = { at: performance.now(), held: this.holds, ...request, id: freshKey() };
     if (sent.type === "propose") this.#forget("propose");
     this.underWay.set(sent.id, sent);
     if (this.isUp) this.#write(sent);
@@ -95,6 +103,7 @@ export class Api extends EventTarget {
     if (message.type === "hello") {
       this.isUp = true;
       this.#attempts = 0;
+      this.#hold(message.holds);
       this.#tell("hello", message);
       this.#tell("connection", true);
       // where the person was looking is the server's to know; what they decided is sent again,
@@ -110,7 +119,14 @@ export class Api extends EventTarget {
       if (request !== undefined) this.#tell("ack", { ...message, request });
       return;
     }
+    if (message.type === "hold") this.#hold(message.holds);
     this.#tell(message.type, message);
+  }
+
+  /** @param {boolean} holds */
+  #hold(holds) {
+    this.holds = holds;
+    this.#wasTold = true;
   }
 
   /** @param {WebSocket} socket */

@@ -40,7 +40,11 @@ function isChord(event, chord) {
   if ((event.ctrlKey || event.metaKey) !== chord.ctrl) return false;
   if (chord.shift !== null && event.shiftKey !== chord.shift) return false;
   const isOneCharacter = [...event.key].length === 1;
-  if (isOneCharacter && event.key > "\x7f") return event.code === chord.code;
+  if (isOneCharacter && event.key > "\x7f") {
+    // where a US keyboard has ? and / on one key, Shift tells them apart
+    const isUpper = chord.shift ?? chord.key === "?";
+    return event.code === chord.code && event.shiftKey === isUpper;
+  }
   return event.key.toLowerCase() === chord.key;
 }
 
@@ -60,6 +64,24 @@ export function listen(window, bindings, act) {
       event.preventDefault();
       event.stopImmediatePropagation();
       if (!event.repeat || binding.repeats) act(binding, event, window);
+    },
+    { capture: true },
+  );
+}
+
+/**
+ * Take what is pasted outside a text field. To be called again when a window's document is new.
+ * @param {Window} window
+ * @param {(text: string) => void} act
+ */
+export function listenToPaste(window, act) {
+  window.addEventListener(
+    "paste",
+    (event) => {
+      if (isTextField(event.composedPath()[0])) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      act(event.clipboardData?.getData("text/plain") ?? "");
     },
     { capture: true },
   );

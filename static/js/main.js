@@ -1,11 +1,14 @@
 /** @file Starts the page. `window.cb2` lets tests and benchmarks look in. */
 
 import "./elements/connection.js";
+import "./elements/go.js";
 import "./elements/header.js";
 import "./elements/help.js";
+import "./elements/hold.js";
 import "./elements/queue.js";
 import "./elements/status.js";
 import "./elements/suggestions.js";
+import "./elements/views.js";
 import { Page } from "./page.js";
 import { takeKey } from "./page_key.js";
 

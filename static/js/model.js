@@ -59,7 +59,11 @@ export function project(snapshot, underWay) {
         if (view.selected === id) view.selected = nextUndecided(ids, view.verdicts, id) ?? id;
       }
       if (request.type === "reason") view.reasons[id] = String(request.reason);
-      if (view.selected !== before) view.preview = false;
+      if (view.selected !== before) {
+        view.preview = false;
+        // the hash is of the other suggestion's views
+        view.views_sha256 = null;
+      }
     }
   }
   return view;

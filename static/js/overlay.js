@@ -2,6 +2,7 @@
 
 import { describe, percent, selectedOf } from "./model.js";
 
+/** @typedef {import("./types.js").Camera} Camera */
 /** @typedef {import("./types.js").View} View */
 /** @typedef {import("./viewer.js").Viewer} Viewer */
 /** @typedef {import("./viewer.js").Marker} Marker */
@@ -67,7 +68,7 @@ export function sidesOf(view) {
  * @param {number[]} nm
  * @param {View} view
  */
-function inVoxels(nm, view) {
+export function inVoxels(nm, view) {
   return nm.map((v, i) => v / view.resolution_nm[i]);
 }
 
@@ -132,7 +133,19 @@ export class Overlay {
     const flight = chosen ? `${view.list_number} ${chosen.id}` : "";
     if (flight === this.#flown) return;
     this.#flown = flight;
+    this.viewer.turn(null);
     if (chosen) this.viewer.fly(inVoxels(chosen.point_nm, view));
+  }
+
+  /**
+   * Look at the selected site as one of the model's views does; null looks as before.
+   * @param {Camera|null} camera
+   */
+  look(camera) {
+    const chosen = this.#wanted && selectedOf(this.#wanted);
+    if (!chosen || !this.#wanted || this.viewer.layer === null) return;
+    this.viewer.turn(camera);
+    this.viewer.fly(inVoxels(chosen.point_nm, this.#wanted));
   }
 
   /**

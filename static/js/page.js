@@ -3,9 +3,9 @@
 import { ACTIONS } from "./actions.js";
 import { Activity } from "./activity.js";
 import { Api } from "./api.js";
-import { keepFocus, listen } from "./keys.js";
+import { keepFocus, listen, listenToPaste } from "./keys.js";
 import { idsOf, project } from "./model.js";
-import { Overlay } from "./overlay.js";
+import { inVoxels, Overlay } from "./overlay.js";
 import { Timings } from "./timings.js";
 import { Viewer } from "./viewer.js";
 
@@ -13,6 +13,9 @@ import { Viewer } from "./viewer.js";
 /** @typedef {import("./types.js").View} View */
 /** @typedef {import("./types.js").Request} Request */
 /** @typedef {import("./types.js").KeyBinding} KeyBinding */
+
+/** Of a pasted link with a whole viewer state in it; the server takes no longer message. */
+const MOST_CHARACTERS = 1_000_000;
 
 /** The page, with nothing of its own that the server does not have but what is under way. */
 export class Page {
@@ -27,6 +30,9 @@ export class Page {
   #keys = [];
   #lastStatus = -1;
   #serverId = "";
+  #viewerPath = "";
+  /** @type {boolean|null} whether the session was in this tab; null before the server has said */
+  #held = null;
 
   /** @param {Document} document */
   constructor(document) {
@@ -38,6 +44,9 @@ export class Page {
     this.status = find("cb2-status");
     this.help = find("cb2-help");
     this.connection = find("cb2-connection");
+    this.hold = find("cb2-hold");
+    this.go = find("cb2-go");
+    this.views = find("cb2-views");
     this.viewer = new Viewer(find("#viewer"));
     this.overlay = new Overlay(this.viewer);
     this.#connectParts();
@@ -63,6 +72,36 @@ export class Page {
     this.say(`${ids.indexOf(id) + 1} of ${ids.length}`);
   }
 
+  /**
+   * Ask where a text leads, and go there.
+   * @param {string} text
+   */
+  travel(text) {
+    if (!this.api.holds) return this.#refuse();
+    if (JSON.stringify(text).length > MOST_CHARACTERS) {
+      this.go.refuse();
+      return this.say("That is too long for a place or a link. Copy it again.", "warn");
+    }
+    this.send({ type: "goto", text });
+    this.say("Looking for that place …");
+  }
+
+  /**
+   * Copy a link to what is on screen.
+   * @param {"own"|"neuroglancer"} link
+   */
+  share(link) {
+    const camera_nm = this.view && this.viewer.camera(this.view.resolution_nm);
+    this.send({ type: "share", link, camera_nm });
+  }
+
+  #refuse() {
+    this.say(
+      "Nothing was done: this session is open in another tab. Press Enter to take it over.",
+      "warn",
+    );
+  }
+
   #connectParts() {
     const on = (/** @type {string} */ name, /** @type {(detail: any) => void} */ act) =>
       this.api.addEventListener(name, (event) => act(/** @type {CustomEvent} */ (event).detail));
@@ -70,10 +109,19 @@ export class Page {
     on("snapshot", (message) => this.#paint(message.snapshot));
     on("ack", (ack) => this.#answered(ack));
     on("connection", () => this.#render());
-    this.list.addEventListener("choose", (/** @type {CustomEvent} */ e) => this.choose(e.detail));
-    this.list.addEventListener("step", (/** @type {CustomEvent} */ e) =>
-      ACTIONS[e.detail > 0 ? "next" : "previous"](this, ""),
+    on("hold", () => this.#changeHands());
+    const held = (/** @type {(detail: any) => void} */ act) => (/** @type {CustomEvent} */ e) =>
+      this.api.holds ? act(e.detail) : this.#refuse();
+    this.list.addEventListener("choose", held((id) => this.choose(id)));
+    this.list.addEventListener(
+      "step",
+      held((step) => ACTIONS[step > 0 ? "next" : "previous"](this, "")),
     );
+    this.views.addEventListener("look", held((camera) => this.overlay.look(camera)));
+    this.go.addEventListener("go", held((text) => this.travel(text)));
+    this.go.addEventListener("share", held((link) => this.share(link)));
+    this.hold.addEventListener("take", () => this.send({ type: "take_over" }));
+    window.addEventListener("hashchange", () => this.#followAddress());
     this.viewer.addEventListener("window", () => {
       this.#hear(this.viewer.window);
       keepFocus(this.viewer.window);
@@ -96,26 +144,59 @@ export class Page {
   /** @param {Window} inner */
   #hear(inner) {
     this.activity.watch(inner);
+    listenToPaste(inner, (text) => (this.api.holds ? this.go.go(text) : this.#refuse()));
     listen(
       inner,
       () => this.#keys,
       (binding, event, from) => {
         const started = performance.now();
-        ACTIONS[binding.action](this, event.key, binding.argument);
+        if (this.api.holds || binding.action === "help") {
+          ACTIONS[binding.action](this, event.key, binding.argument);
+        } else this.#refuse();
         this.timings.key(binding.action, event, from, started);
       },
     );
   }
 
-  /** @param {{server_id: string, viewer: string, keys: KeyBinding[]}} hello */
+  /**
+   * @param {{server_id: string, viewer: string, keys: KeyBinding[],
+   *   cameras: import("./types.js").Camera[]}} hello
+   */
   #greet(hello) {
     this.#keys = hello.keys;
     this.help.update(hello.keys);
     // a server that started again counts its statuses from the beginning
     this.#lastStatus = -1;
     this.#serverId = hello.server_id;
-    this.viewer.open(hello.viewer);
+    this.views.arrange(hello.cameras);
+    this.#viewerPath = hello.viewer;
+    this.#changeHands();
     this.timings.mark("greeted");
+  }
+
+  /** The session has come to this tab or left it; only its holder has a viewer. */
+  #changeHands() {
+    const { holds } = this.api;
+    const had = this.#held;
+    this.#held = holds;
+    this.hold.update(holds);
+    if (holds) {
+      this.viewer.open(this.#viewerPath);
+      if (had === false) this.say("This session is in this tab now.");
+      this.#followAddress();
+      return;
+    }
+    this.viewer.close();
+    if (had === true) this.say("Taken over by another tab. What was typed here is recorded.");
+    if (had === null) this.say("This session is open in another tab.");
+  }
+
+  /** Go where a link of ours has led this tab. */
+  #followAddress() {
+    const text = location.hash;
+    if (!this.api.holds || !/^#(at|segment|site)=/.test(text)) return;
+    history.replaceState(null, "", location.pathname);
+    this.travel(text);
   }
 
   /** @param {Snapshot} snapshot */
@@ -124,18 +205,46 @@ export class Page {
     this.#render();
     if (snapshot.status.number > this.#lastStatus) {
       this.#lastStatus = snapshot.status.number;
-      this.say(snapshot.status.text, snapshot.status.level);
+      if (this.api.holds) this.say(snapshot.status.text, snapshot.status.level);
     }
     this.timings.mark("painted");
   }
 
-  /** @param {{ok: boolean, error: string|null, request: Request}} ack */
-  #answered({ ok, error, request }) {
+  /** @param {import("./types.js").Ack & {request: Request}} ack */
+  #answered({ ok, text, error, data, request }) {
     if (request.at !== undefined) this.timings.answer(request.type, request.at);
     this.#render();
     if (!ok && error) this.say(error, request.type === "decide" ? "error" : "warn");
+    if (request.type === "goto") this.#arrived(ok ? data : null, text);
+    if (request.type === "share" && ok) this.#copy(data.link, text ?? "");
     if ((request.type === "propose" || request.type === "queue") && request.at !== undefined) {
       this.timings.proposal(request.type, request.at);
+    }
+  }
+
+  /**
+   * @param {Record<string, any>|null} place null: the text was not understood
+   * @param {string|null} text
+   */
+  #arrived(place, text) {
+    if (place === null) return this.go.refuse();
+    this.go.leave();
+    // the status of a proposal says it too
+    if (!place.proposes) this.say(text ?? "");
+    if (this.view && this.viewer.layer) this.viewer.fly(inVoxels(place.at_nm, this.view));
+  }
+
+  /**
+   * @param {string} link
+   * @param {string} text
+   */
+  async #copy(link, text) {
+    try {
+      await navigator.clipboard.writeText(link);
+      this.say(text, "good");
+    } catch {
+      this.go.offer(link);
+      this.say(`This browser keeps the clipboard to itself: press Ctrl+C now. ${text}`, "warn");
     }
   }
 
@@ -148,6 +257,7 @@ export class Page {
     this.header.update(this.view);
     this.queue.update(this.view);
     this.list.update(this.view);
+    this.views.update(this.view);
     this.overlay.show(this.view);
   }
 }

@@ -5,7 +5,8 @@
  * @typedef {{percentile: number, flag: boolean}} Ood
  * @typedef {{id: string, kind: "join"|"cut", segment: string, partner: string|null,
  *   point_nm: number[], score: number, confidence: number, interval: number[], ood: Ood,
- *   reason: string}} Suggestion
+ *   reason: string, evidence: {views: {name: string, score: number}[]}}} Suggestion
+ * @typedef {{name: string, words: string, panel: "3d"|"section", orientation: number[]}} Camera
  * @typedef {{value: number, source: string, n: number}} BaseRate
  * @typedef {{dataset: string, version: string, segment: string, at_nm: number[],
  *   model: {name: string, sha256: string}, calibrator: string,
@@ -21,6 +22,7 @@
  *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
  *   reasons: Record<string, string>, reason_for: ReasonFor|null,
  *   can_undo: boolean, can_redo: boolean, queue: QueueMark|null, sides: number[][][]|null,
+ *   views_sha256: string|null,
  *   colours: {segment: string, partner: string, preview: string},
  *   dataset: {name: string, version: string, species: string, licence: string, citation: string},
  *   resolution_nm: number[], user: string}} Snapshot
@@ -30,7 +32,8 @@
  *   argument: string}} KeyBinding
  * @typedef {{type: string, id?: string, at?: number, suggestion?: string|null, verdict?: Verdict,
  *   shown?: boolean} & Record<string, unknown>} Request  what the page asks the server for
- * @typedef {{type: "ack", id: string|null, ok: boolean, text: string|null, error: string|null}} Ack
+ * @typedef {{type: "ack", id: string|null, ok: boolean, text: string|null, error: string|null,
+ *   data: Record<string, any>}} Ack
  * @typedef {{segment: string|null, at_nm: number[]}} Cursor
  * @typedef {{action: string, keydown: number, handlerMs: number, acknowledged: number,
  *   painted: number|null}} KeyTiming  times of performance.now(), in ms

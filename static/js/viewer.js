@@ -21,6 +21,9 @@ const POINT_ANNOTATION = 0;
  * `complete` at its first full frame; `broken` when the browser cannot run it.
  */
 export class Viewer extends EventTarget {
+  #turning;
+  #before;
+
   /** @param {HTMLIFrameElement} frame */
   constructor(frame) {
     super();
@@ -30,6 +33,9 @@ export class Viewer extends EventTarget {
     /** @type {any} */
     this.layer = null;
     this.flight = 0;
+    this.#turning = 0;
+    /** @type {Record<string, number[]>|null} orientations before the first turn */
+    this.#before = null;
     frame.addEventListener("load", () => this.#loaded());
   }
 
@@ -41,6 +47,26 @@ export class Viewer extends EventTarget {
   /** @param {string} path */
   open(path) {
     if (this.frame.getAttribute("src") !== path) this.frame.setAttribute("src", path);
+  }
+
+  /** Leave the viewer to another tab. */
+  close() {
+    if (!this.frame.getAttribute("src")) return;
+    this.client = null;
+    this.layer = null;
+    this.#before = null;
+    this.frame.removeAttribute("src");
+    this.window?.location.replace("about:blank");
+  }
+
+  /**
+   * The middle of the view; null before there is a viewer.
+   * @param {number[]} resolutionNm
+   */
+  camera(resolutionNm) {
+    if (this.layer === null) return null;
+    const at = Array.from(this.client.position.value, (v, i) => Number(v) * resolutionNm[i]);
+    return at.length === 3 && at.every(Number.isFinite) ? at : null;
   }
 
   /** Whether every visible panel shows all of its data. */
@@ -116,14 +142,70 @@ export class Viewer extends EventTarget {
   fly(target) {
     const position = this.client.position;
     const from = Float32Array.from(position.value);
-    const started = performance.now();
     const flight = ++this.flight;
+    this.#ease(
+      () => flight === this.flight,
+      (share) => (position.value = from.map((v, i) => v + (target[i] - v) * share)),
+    );
+  }
+
+  /**
+   * Turn one panel to an orientation; null turns both back to how the person had them.
+   * @param {{panel: "3d"|"section", orientation: number[]}|null} camera
+   */
+  turn(camera) {
+    if (this.client === null) return;
+    this.#before ??= { "3d": this.#orientation("3d"), section: this.#orientation("section") };
+    const before = this.#before;
+    const goals = { ...before, ...(camera && { [camera.panel]: camera.orientation }) };
+    if (camera === null) this.#before = null;
+    const turning = ++this.#turning;
+    for (const panel of /** @type {const} */ (["3d", "section"])) {
+      const from = this.#orientation(panel);
+      this.#ease(
+        () => turning === this.#turning,
+        (share) => this.#setOrientation(panel, between(from, goals[panel], share)),
+      );
+    }
+  }
+
+  /**
+   * Orientation of a panel as a quaternion x, y, z, w.
+   * @param {"3d"|"section"} panel
+   * @returns {number[]}
+   */
+  #orientation(panel) {
+    return Array.from(this.#pose(panel).orientation.orientation, Number);
+  }
+
+  /**
+   * @param {"3d"|"section"} panel
+   * @param {number[]} quaternion
+   */
+  #setOrientation(panel, quaternion) {
+    const state = this.#pose(panel).orientation;
+    state.orientation.set(quaternion);
+    state.changed.dispatch();
+  }
+
+  /** @param {"3d"|"section"} panel */
+  #pose(panel) {
+    const { navigationState, perspectiveNavigationState } = this.client;
+    return (panel === "3d" ? perspectiveNavigationState : navigationState).pose;
+  }
+
+  /**
+   * Go from 0 to 1, slowly at both ends; at once for who wants no motion.
+   * @param {() => boolean} goesOn
+   * @param {(share: number) => void} apply
+   */
+  #ease(goesOn, apply) {
+    const started = performance.now();
     const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const step = () => {
-      if (flight !== this.flight || this.client === null) return;
+      if (!goesOn() || this.client === null) return;
       const t = isCalm ? 1 : Math.min(1, (performance.now() - started) / FLIGHT_MS);
-      const eased = t * t * (3 - 2 * t);
-      position.value = from.map((v, i) => v + (target[i] - v) * eased);
+      apply(t * t * (3 - 2 * t));
       if (t < 1) requestAnimationFrame(step);
     };
     step();
@@ -164,6 +246,7 @@ export class Viewer extends EventTarget {
   #loaded() {
     this.client = null;
     this.layer = null;
+    this.#before = null;
     if (!this.frame.getAttribute("src")) return;
     this.dispatchEvent(new Event("window"));
     this.#await(this.window);
@@ -205,4 +288,20 @@ export class Viewer extends EventTarget {
 function packed(colour) {
   const rgb = parseInt(colour.slice(1), 16);
   return BigInt(((rgb & 0xff) << 16) | (rgb & 0xff00) | (rgb >> 16));
+}
+
+/**
+ * The rotation between two, the short way round.
+ * @param {number[]} from
+ * @param {number[]} to
+ * @param {number} share
+ */
+function between(from, to, share) {
+  // both ends are exact
+  if (share === 0) return from;
+  if (share === 1) return to;
+  const side = Math.sign(from.reduce((sum, v, i) => sum + v * to[i], 0)) || 1;
+  const mixed = from.map((v, i) => v + (side * to[i] - v) * share);
+  const length = Math.hypot(...mixed);
+  return length > 1e-6 ? mixed.map((v) => v / length) : to;
 }

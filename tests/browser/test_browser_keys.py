@@ -76,6 +76,20 @@ def test_letters_of_another_latin_layout_are_not_taken_by_place(listed: Tab) -> 
     assert listed.verdicts == {}
 
 
+def test_the_go_box_and_the_help_open_where_a_layout_has_their_characters(listed: Tab) -> None:
+    """On a German keyboard / is Shift+7; on an Arabic one both are on the US key, by place."""
+    help_panel = listed.page.get_by_role("region", name="Keys")
+    for key, code, modifiers, virtual in (("/", "Digit7", SHIFT, 55), ("ظ", "Slash", 0, 191)):
+        _type(listed, key, code, modifiers=modifiers, virtual=virtual)
+        assert listed.page.evaluate("document.activeElement.id") == "go"
+        listed.press("Escape")
+        assert not help_panel.is_visible()
+    _type(listed, "؟", "Slash", modifiers=SHIFT, virtual=191)
+    assert help_panel.is_visible()
+    listed.press("?")
+    assert not help_panel.is_visible()
+
+
 def test_modifiers_that_are_not_in_the_table_make_another_key(listed: Tab) -> None:
     for modifiers in (CTRL, ALT, SHIFT, CTRL | ALT):
         _type(listed, "F" if modifiers & SHIFT else "f", "KeyF", modifiers=modifiers, virtual=70)

@@ -201,18 +201,6 @@ def test_verdicts_typed_without_a_connection_arrive_once(
     assert tab.verdicts == {first: "accept", second: "reject"}
 
 
-def test_two_tabs_show_the_same(tab: Tab, browser, server: ServerProcess) -> None:
-    tab.point_at()
-    tab.propose()
-    other = Tab.open(browser, server.url)
-    assert other.verdicts == {}
-    assert other.selected_id == tab.selected_id
-    chosen = other.decide("d")
-    tab.until("(id) => cb2.page.view.verdicts[id] === 'reject'", chosen)
-    assert tab.verdicts == other.verdicts
-    other.page.close()
-
-
 def test_the_page_shows_what_suggest_prints(tab: Tab) -> None:
     tab.point_at()
     tab.propose()
@@ -239,7 +227,8 @@ def test_words_of_the_server_are_text_and_nothing_else(tab: Tab) -> None:
           view.pending = new Set();
           view.list = {segment: evil, note: evil, model: {name: evil}, base_rate: {value: 0.1,
             source: evil, n: 0}, suggestions: [{id: "a", kind: evil, segment: evil, partner: evil,
-            confidence: 0.5, interval: [0.4, 0.6], ood: {flag: false}, reason: evil}]};
+            confidence: 0.5, interval: [0.4, 0.6], ood: {flag: false}, reason: evil,
+            evidence: {views: []}}]};
           cb2.page.list.update(view);
           cb2.page.header.update(view);
           cb2.page.say(evil);

@@ -194,7 +194,7 @@ def forwarded(shared_server: ServerProcess) -> Iterator[str]:
 
 
 def test_it_works_through_a_forwarded_port(browser, forwarded: str) -> None:
-    tab = Tab.open(browser, forwarded)
+    tab = Tab.open(browser, forwarded, takes_over=True)
     hosts = set()
     tab.page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
     tab.reload()

@@ -42,3 +42,28 @@ def test_keys_are_acknowledged_at_once(listed: Tab, shared_server: ServerProcess
     print(f"page: { ({k: round(v) for k, v in marks.items()}) } ms after navigation")
     assert _quantile(handler, 0.5) < 10
     assert _quantile(ack, 0.5) < 300
+
+
+def test_the_views_do_not_hold_up_a_key(listed: Tab) -> None:
+    """Prints the time of a key with pictures over that without, pressed in turn in one run."""
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    listed.page.evaluate("() => (window.update = cb2.page.views.update)")
+    for turn in range(8):
+        shows = turn % 2 == 0
+        listed.page.evaluate(
+            "(shows) => (cb2.page.views.update = shows ? window.update : () => {})", shows
+        )
+        listed.page.evaluate("() => (cb2.timings.keys.length = 0)")
+        for key in "jjjkkk":
+            listed.press(key)
+            listed.settle()
+        keys = listed.page.evaluate("cb2.timings.keys")
+        spent[shows] += [k["acknowledged"] - k["keydown"] for k in keys]
+    listed.page.evaluate("() => delete cb2.page.views.update")
+    medians = {shows: _quantile(values, 0.5) for shows, values in spent.items()}
+    print(
+        f"\nkey to acknowledged with views {medians[True]:.1f} ms, without "
+        f"{medians[False]:.1f} ms: ratio {medians[True] / medians[False]:.2f}, "
+        f"n = {len(spent[True])} each"
+    )
+    assert medians[True] < 2 * medians[False] + 5

@@ -122,6 +122,16 @@ class SourceContract:
         for voxel in (bounds.lo, last):
             assert source.segment_at(voxel.to_nm(source.resolution)) >= 0
 
+    def test_a_segment_is_located_by_its_id_alone(self, source):
+        cut = source.cutout(source.bounds)
+        ids, counts = np.unique(cut.seg[cut.seg > 0], return_counts=True)
+        order = np.argsort(counts)
+        for segment in {int(ids[order[i]]) for i in (0, len(ids) // 2, -1)}:
+            found = source.locate(segment)
+            assert found is not None
+            assert source.segment_at(found) == segment
+        assert source.locate(int(ids.max()) + 1) is None
+
     def test_em_statistics_describe_the_em(self, source):
         stats = source.em_statistics
         em = source.cutout(source.bounds).em

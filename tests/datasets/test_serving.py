@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cb2_assist.datasets.serving import resolve
+from cb2_assist.datasets.serving import resolve, source_url
 
 
 @pytest.fixture
@@ -83,3 +83,16 @@ def test_links_inside_the_root_and_a_linked_root_work(root, tmp_path):
     (tmp_path / "alias").symlink_to(root)
     assert resolve(root, "again").path == root / "info"
     assert resolve(tmp_path / "alias", "info").path == root / "info"
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("fib/em", "precomputed://https://name:9000/data/fib/em"),
+        ("/fib/em/", "precomputed://https://name:9000/data/fib/em"),
+        ("precomputed://https://host/em", "precomputed://https://host/em"),
+        ("graphene://middleauth+https://host/t", "graphene://middleauth+https://host/t"),
+    ],
+)
+def test_local_volumes_are_named_by_the_browsers_own_address(path: str, wanted: str) -> None:
+    assert source_url(path, "https://name:9000") == wanted

@@ -23,13 +23,18 @@ ROUTES: dict[str, list[tuple[str, str, bytes, int]]] = {
     ],
     "/ws": [("GET", "/ws", b"", 101)],
     "/api/keys": [("GET", "/api/keys", b"", 200)],
+    r"/views/([^/]+)/([^/]+)\.png": [
+        ("GET", "/views/0123456789abcdef/front.png", b"", 200),
+        ("GET", "/views/0123456789abcdef/back.png", b"", 404),
+    ],
     "/data/([^/]+)/(.*)": [
         ("GET", "/data/toy/seg/info", b"", 200),
         ("GET", "/data/toy/../../etc/passwd", b"", 404),
     ],
-    r"/(?:favicon\.ico|static|api/.*|data(?:/.*)?)": [
+    r"/(?:favicon\.ico|static|api/.*|views(?:/.*)?|data(?:/.*)?)": [
         ("GET", "/favicon.ico", b"", 404),
         ("GET", "/api/nothing", b"", 404),
+        ("GET", "/views/nothing", b"", 404),
     ],
     "^/v/(?P<viewer_token>[^/]+)/(?P<path>(?:[@a-zA-Z0-9_\\-][@a-zA-Z0-9_\\-./]*)?)$": [
         ("GET", "/v/{viewer}/", b"", 200),
@@ -262,6 +267,8 @@ MALFORMED = [
     ("GET", "/neuroglancer/npz/x/1/99999999999999999999999/0", b""),
     ("GET", "/neuroglancer/mesh/x/99999999999999999999999", b""),
     ("GET", "/v/{viewer}/%00", b""),
+    ("GET", "/views/%00/front.png", b""),
+    ("GET", "/views/" + "x" * 5000 + "/nothing.png", b""),
     ("GET", "/data/toy/%00", b""),
     ("GET", "/data/toy/" + "x" * 5000, b""),
     ("GET", "/static/" + "x" * 5000, b""),

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from neuroglancer import viewer_base
 
 from cb2_assist.core.geometry import PointNm, Resolution
 from cb2_assist.datasets.source import ViewerLayers
-from cb2_assist.viewer.scene import Scene, fill, source_url
+from cb2_assist.viewer.scene import Scene, fill
 
 LAYERS = ViewerLayers("fib/em", "fib/seg", Resolution(8.0, 8.0, 40.0))
 
@@ -16,19 +15,6 @@ def _state(origin: str = "http://127.0.0.1:8000") -> dict:
     viewer = viewer_base.UnsynchronizedViewerBase(token="t")
     fill(viewer, Scene(LAYERS, PointNm(80, 160, 400)), origin)
     return json.loads(json.dumps(viewer.state.to_json()))
-
-
-@pytest.mark.parametrize(
-    ("path", "wanted"),
-    [
-        ("fib/em", "precomputed://https://name:9000/data/fib/em"),
-        ("/fib/em/", "precomputed://https://name:9000/data/fib/em"),
-        ("precomputed://https://host/em", "precomputed://https://host/em"),
-        ("graphene://middleauth+https://host/t", "graphene://middleauth+https://host/t"),
-    ],
-)
-def test_local_volumes_are_named_by_the_browsers_own_address(path: str, wanted: str) -> None:
-    assert source_url(path, "https://name:9000") == wanted
 
 
 def test_the_camera_starts_at_the_point_in_voxels() -> None:

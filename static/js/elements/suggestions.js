@@ -23,6 +23,8 @@ export class Suggestions extends HTMLElement {
     this.empty = document.createElement("p");
     this.empty.className = "empty";
     this.replaceChildren(this.empty, this.list);
+    // what lies below the list comes and goes
+    new ResizeObserver(() => this.#showSelected()).observe(this);
     this.addEventListener("click", (event) => {
       const row = /** @type {Element} */ (event.target).closest("[role=option]");
       if (row) this.#fire("choose", row.getAttribute("data-id"));
@@ -91,6 +93,10 @@ export class Suggestions extends HTMLElement {
     row.style.setProperty("--low", String(s.interval[0]));
     row.style.setProperty("--high", String(s.interval[1]));
     if (isSelected && !wasSelected) row.scrollIntoView({ block: "nearest" });
+  }
+
+  #showSelected() {
+    this.list.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   }
 
   /**
