@@ -7,6 +7,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,21 +79,22 @@ class Served:
         body: bytes = b"",
     ):
         """Status, headers and body of one request; Host may be overridden, or given twice."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         given = list(headers.items() if isinstance(headers, Mapping) else headers)
         if not any(name == "Host" for name, _ in given):
             given.insert(0, ("Host", self.host))
         if body or method == "POST":
             given.append(("Content-Length", str(len(body))))
-        for name, value in given:
-            connection.putheader(name, value)
-        connection.endheaders(body or None)
-        answer = connection.getresponse()
-        # an event stream never ends; its headers are enough
-        is_stream = answer.getheader("content-type") == "text/event-stream"
-        data = b"" if is_stream or answer.status == 101 else answer.read()
-        connection.close()
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given)]
+        head = "".join(f"{line}\r\n" for line in lines) + "\r\n"
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as connection:
+            # in one piece: a server that refuses before the body has come resets the connection,
+            # and the answer may be lost with it
+            connection.sendall(head.encode("latin-1") + body)
+            answer = http.client.HTTPResponse(connection, method=method)
+            answer.begin()
+            # an event stream never ends; its headers are enough
+            is_stream = answer.getheader("content-type") == "text/event-stream"
+            data = b"" if is_stream or answer.status == 101 else answer.read()
         return answer.status, dict(answer.getheaders()), data
 
 

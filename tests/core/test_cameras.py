@@ -36,9 +36,9 @@ def test_the_axes_of_the_screen_are_those_of_the_view(camera) -> None:
 
 
 def test_the_cameras_are_the_renderers_own() -> None:
-    from cb2_assist.views.hitmap import _CAMERAS
+    from cb2_assist.views.hitmap import CAMERAS as RENDERED
 
-    for view, (depth, depth_sign, right, right_sign, up) in _CAMERAS.items():
+    for view, (depth, depth_sign, right, right_sign, up) in RENDERED.items():
         axes = SCREEN[VIEW_NAMES[view]]
         wanted = (right_sign * np.eye(3)[right], np.eye(3)[up], depth_sign * np.eye(3)[depth])
         assert np.array_equal(axes, wanted)
