@@ -124,7 +124,7 @@ class Assistant:
             suggestion: From a recent `suggest` or `score` of this assistant; the others of its
                 list are recorded as alternatives.
             verdict: ``accept``, ``reject``, ``unsure``, ``skip``, or ``none``: none of the open
-                joins of the list.
+                joins of the list at the same end (see `core.records.JointSet`).
             labels: Where to; see `decisions.labels.open_labels`.
             user: Whose answer it is; None is the login name.
             idempotency_key: Names this answer. The same name again returns the first event, so
@@ -132,7 +132,8 @@ class Assistant:
 
         Raises:
             UsageError: There is no such verdict.
-            DecisionError: The suggestion is not a recent one, or the key means something else.
+            DecisionError: The suggestion is not a recent one, the key means something else, or
+                *none* is given on a cut.
             LabelError: The label file cannot be written; nothing was recorded.
         """
         from cb2_assist.decisions.making import Given, decision_on
@@ -159,7 +160,7 @@ class Assistant:
             ),
             self.info,
             verdicts={i: v for i, v in on_list.items() if v is not None},
-            views_sha256=self._keep_views(suggestion, labels),
+            keep=lambda s: self._keep_views(s, labels),
         )
         return decisions.decide(decision)
 

@@ -35,6 +35,7 @@ from cb2_assist.core.records import (
     ViewScore,
 )
 from cb2_assist.datasets.source import Cutout, DatasetInfo, ViewerLayers
+from cb2_assist.labels.codec import answered_sites
 
 BASE = 2**53 + 11
 """Ids lie above 2**53, where a browser's numbers lose digits."""
@@ -73,6 +74,7 @@ def suggestion(
     confidence: float,
     *,
     unreliable: bool = False,
+    joint: str | None = None,
 ) -> Suggestion:
     site = Site(kind, SegmentId(segment), None if partner is None else SegmentId(partner), at)
     return Suggestion(
@@ -84,11 +86,18 @@ def suggestion(
         interval=(max(0.0, confidence - 0.1), min(1.0, confidence + 0.1)),
         ood=Ood(99.5 if unreliable else 40.0, unreliable),
         views=tuple(ViewScore(n, confidence - 0.02 * i) for i, n in enumerate(VIEW_NAMES)),
+        prior=confidence,
+        joint=joint,
     )
+
+
+ENDING = BASE + 22
+"""The segment whose three joins are one question: which of them continues its end."""
 
 
 def toy_list(segment: int, at: PointNm) -> SuggestionList:
     """Three joins with the neighbours along x, y, z (where there are any) and one cut."""
+    joint = f"{segment}@480,480,960" if segment == ENDING else None
     i = segment - BASE
     cell = (i % 3, i // 3 % 3, i // 9)
     centre = list(centre_of(segment))
@@ -105,6 +114,7 @@ def toy_list(segment: int, at: PointNm) -> SuggestionList:
                 PointNm.of(at_face),
                 confidence,
                 unreliable=axis == 2,
+                joint=joint,
             )
         )
     made.insert(2, suggestion(Kind.CUT, segment, None, PointNm.of(centre), 0.48))
@@ -275,7 +285,7 @@ class MemoryLog:
         return self.events[event_id - 1]
 
     def verdict(self, suggestion_id: str):
-        stand = {e.decision.suggestion.id: e.decision.verdict for e in self._standing}
+        stand = {a.id: a.verdict for e in self._standing for a in answered_sites(e.decision)}
         return stand.get(suggestion_id)
 
 

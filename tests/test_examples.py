@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from beads import bead_dataset
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -31,6 +32,23 @@ def test_suggestions_at_a_point_of_the_demo_are_printed(tmp_path):
     assert "suggestions in" in lines[-1]
     assert all("%" in line for line in lines[:-1])
     assert len(lines) > 1
+
+
+def test_the_share_of_true_joins_among_the_candidates_is_printed(tmp_path: Path) -> None:
+    dataset = bead_dataset(tmp_path / "beads")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "candidate_recall.py"), str(dataset), "--limit", "5"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("beads: true joins: ")
+    assert "touching: n = 20 at cursors, " in done.stdout
+    shares = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert [s[0] for s in shares[:3]] == ["candidates", "largest", "nearest"]
+    assert all("%" in line for line in done.stdout.splitlines() if line.startswith("  "))
 
 
 def test_a_scripted_proofreader_answers_from_the_truth_and_exports(tmp_path):

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from cb2_assist.candidates import joins
+from cb2_assist.candidates.course import cells_of, course_of
 from cb2_assist.candidates.cuts import Cut, cuts
-from cb2_assist.candidates.joins import Contact, contacts, cutout_half_width_nm
-from cb2_assist.core.geometry import PointNm
+from cb2_assist.candidates.ends import End, ends_near
+from cb2_assist.candidates.facing import Facing, facing
+from cb2_assist.candidates.joins import APART_NM, Contact, contacts, cutout_half_width_nm
+from cb2_assist.candidates.suspects import Suspect
+from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import Candidate, Kind, SegmentId, Site
 from cb2_assist.datasets.source import Cutout
 from cb2_assist.views import partition
@@ -29,6 +35,13 @@ first 12 are 94 % of the true joins and 97 % of the volume that they add in the 
 segmentation (by area alone 90 % and 62 %; 9.6 neighbours within 800 nm, 0.9 of them true), and
 70 % and 73 % in the watershed, which has no gaps (13.4 neighbours, 5.8 of them true).
 """
+FACING_PLACES = 3
+"""Share of `JOIN_PLACES` that segments across a gap may fill."""
+FACING_PRIOR = 0.05
+FACING_AREA_UM2 = 0.05
+"""A certain continuation across a gap ranks like a contact of this area."""
+AT_END_NM = 100.0
+"""A contact is at an end when its point is no farther from it than the end is thick, and this."""
 __all__ = ["RADIUS_NM", "cutout_half_width_nm", "find", "warm_up"]
 
 _NM2_PER_UM2 = 1e6
@@ -44,7 +57,7 @@ def find(
     kinds: Sequence[Kind] = (Kind.JOIN, Kind.CUT),
     limit: int = LIMIT,
 ) -> list[Candidate]:
-    """Joins across contacts and cuts at necks around the cursor.
+    """Joins across contacts and gaps, and cuts at necks and the like, around the cursor.
 
     Args:
         cutout: `cutout_half_width_nm` around the cursor, clipped by nothing but the dataset.
@@ -58,25 +71,54 @@ def find(
         Joins, then cuts, each by falling prior; empty when there is nothing. Priors of the two
         kinds do not compare.
     """
+    cells = cells_of(cutout, segment)
+    if cells is None:
+        return []
+    seen = course_of(cells[0]), cells[1]
     # both release the GIL for nearly all of their time
     with ThreadPoolExecutor(1, "cuts") as other:
         searching = (
-            other.submit(cuts, cutout, segment, at, radius_nm) if Kind.CUT in kinds else None
+            other.submit(cuts, cutout, segment, at, radius_nm, seen) if Kind.CUT in kinds else None
         )
-        found_joins = contacts(cutout, segment, at, radius_nm) if Kind.JOIN in kinds else []
+        touching: list[Contact] = []
+        ends: list[End] = []
+        across: list[Facing] = []
+        if Kind.JOIN in kinds:
+            touching = contacts(cutout, segment, at, radius_nm)
+            ends = ends_near(*seen, at, radius_nm + AT_END_NM)
+            across = _only_apart(facing(cutout, segment, ends, at, radius_nm), touching)
         found_cuts = searching.result() if searching else []
-    n_joins, n_cuts = _places(len(found_joins), len(found_cuts), limit)
-    ranked = sorted(found_joins, key=lambda c: (-_join_prior(c), tuple(c.point), c.partner))
-    return [
-        *(_join(segment, c) for c in ranked[:n_joins]),
-        *(_cut(segment, c) for c in found_cuts[:n_cuts]),
+    n_joins, n_cuts = _places(len(touching) + len(across), len(found_cuts), limit)
+    n_across = min(
+        len(across), max(n_joins * FACING_PLACES // JOIN_PLACES, n_joins - len(touching))
+    )
+    touching.sort(key=lambda c: (-_contact_prior(c), tuple(c.point), c.partner))
+    found_joins = [
+        *(_contact(segment, c, _end_at(ends, c.point)) for c in touching[: n_joins - n_across]),
+        *(_facing(segment, f) for f in across[:n_across]),
     ]
+    found_joins.sort(key=lambda c: (-c.prior, tuple(c.site.point), c.site.partner or 0))
+    found = [*found_joins, *(_cut(segment, c) for c in found_cuts)]
+    return [*found_joins, *found[len(found_joins) :][:n_cuts]]
 
 
 def warm_up() -> None:
     """Compile every loop that `find` needs."""
     joins.warm_up()
     partition.warm_up()
+    # a ring that is pinched, and two tubes that face each other
+    at = np.indices((60, 60, 24)) * 20.0 + 10.0
+    ring = np.hypot(np.hypot(at[0] - 600, at[1] - 600) - 350, at[2] - 240) < 120
+    ring &= (at[0] < 600) | (abs(at[1] - 600) > 60) | (np.hypot(at[0] - 950, at[2] - 240) < 40)
+    seg = np.zeros(ring.shape, np.uint64, order="F")
+    seg[ring] = 1
+    seg[:, 58:, 10:14] = 2
+    seg[:20, 4:8, 10:14], seg[28:, 4:8, 10:14] = 3, 4
+    box = BoxVx(PointVoxel(0, 0, 0), PointVoxel(*seg.shape))
+    resolution = Resolution(20.0, 20.0, 20.0)
+    cutout = Cutout(box, resolution, np.zeros(seg.shape, np.uint8, order="F"), seg)
+    for segment, place in ((1, (950, 600, 240)), (3, (390, 120, 240))):
+        find(cutout, SegmentId(segment), PointNm.of(place))
 
 
 def _places(n_joins: int, n_cuts: int, limit: int) -> tuple[int, int]:
@@ -86,25 +128,83 @@ def _places(n_joins: int, n_cuts: int, limit: int) -> tuple[int, int]:
     return min(n_joins, limit - for_cuts), for_cuts
 
 
-def _join_prior(contact: Contact) -> float:
+def _only_apart(across: list[Facing], touching: list[Contact]) -> list[Facing]:
+    """Those likely enough that are not asked about as contacts already."""
+    return [
+        f
+        for f in across
+        if f.prior >= FACING_PRIOR
+        and not any(
+            c.partner == f.partner and c.point.distance_nm(f.point) < APART_NM for c in touching
+        )
+    ]
+
+
+def _end_at(ends: list[End], point: PointNm) -> End | None:
+    """The end that a contact is at, the nearest of several."""
+    near = []
+    for end in ends:
+        away = end.point.distance_nm(point)
+        off = [b - a for a, b in zip(end.point, point, strict=True)]
+        ahead = sum(a * b for a, b in zip(off, end.way, strict=True))
+        if away <= end.radius_nm + AT_END_NM and ahead >= -end.radius_nm:
+            near.append((away, end.name, end))
+    return min(near)[2] if near else None
+
+
+def _joint(segment: SegmentId, end: End | None) -> str | None:
+    return None if end is None else f"{segment}@{end.name}"
+
+
+def _contact_prior(contact: Contact) -> float:
     return contact.area_nm2 / _NM2_PER_UM2 * contact.direct**DIRECT_POWER
 
 
-def _join(segment: SegmentId, contact: Contact) -> Candidate:
+def _contact(segment: SegmentId, contact: Contact, end: End | None) -> Candidate:
     area = contact.area_nm2 / _NM2_PER_UM2
     return Candidate(
         site=Site(Kind.JOIN, segment, contact.partner, contact.point),
         reason=f"contact of {area:.2g} µm² {contact.distance_nm / 1000:.1f} µm from the cursor",
-        prior=_join_prior(contact),
+        prior=_contact_prior(contact),
+        joint=_joint(segment, end),
+    )
+
+
+def _facing(segment: SegmentId, found: Facing) -> Candidate:
+    who = (
+        "the end of another segment faces"
+        if found.ends_too >= 0.5
+        else "another segment lies ahead of"
+    )
+    what = " and a third segment" if found.foreign else ""
+    return Candidate(
+        site=Site(Kind.JOIN, segment, found.partner, found.point),
+        reason=f"{who} this end, across a gap of {found.gap_nm:.0f} nm{what}",
+        prior=FACING_AREA_UM2 * found.prior,
+        joint=_joint(segment, found.end),
     )
 
 
 def _cut(segment: SegmentId, cut: Cut) -> Candidate:
+    spot = cut.spot
+    if cut.neck is None:
+        assert spot is not None
+        reason = f"thickness jumps from {spot.small_nm:.0f} to {spot.large_nm:.0f} nm radius"
+        if spot.why is Suspect.SELF_CONTACT:
+            reason = (
+                f"self-contact of {spot.small_nm:.0f} nm radius between parts that are "
+                f"{spot.around_nm / 1000:.1f} µm apart along the segment"
+            )
+        return Candidate(Site(Kind.CUT, segment, None, cut.point), reason, _cut_prior(cut))
     small, large = (v / _NM3_PER_UM3 for v in cut.neck.side_nm3)
     what = "neck" if cut.neck.reason == "neck" else "arm of a junction"
-    return Candidate(
-        site=Site(Kind.CUT, segment, None, cut.point),
-        reason=f"{what} of {cut.neck.radius_nm:.0f} nm radius between parts of {small:.2g} and "
-        f"{large:.2g} µm³",
-        prior=1.0 - cut.neck.ratio,
+    reason = f"{what} of {cut.neck.radius_nm:.0f} nm radius between parts of {small:.2g} and " + (
+        f"{large:.2g} µm³"
     )
+    if spot is not None:
+        reason += f", which also meet {spot.around_nm / 1000:.1f} µm round"
+    return Candidate(Site(Kind.CUT, segment, None, cut.point), reason, _cut_prior(cut))
+
+
+def _cut_prior(cut: Cut) -> float:
+    return 1.0 - cut.ratio

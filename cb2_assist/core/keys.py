@@ -98,6 +98,11 @@ DEFAULT_KEYS: tuple[KeyBinding, ...] = (
     KeyBinding("accept", (_letter("f"),), "accept: yes, make this edit"),
     KeyBinding("reject", (_letter("d"),), "reject: no, leave it as it is"),
     KeyBinding("unsure", (_letter("g"),), "unsure: cannot tell"),
+    KeyBinding(
+        "none",
+        (Chord("0", "Digit0", shift=None),),
+        "none of these: reject every open join at this end",
+    ),
     KeyBinding("next", (_letter("j"),), "next suggestion", repeats=True),
     KeyBinding("previous", (_letter("k"),), "previous suggestion", repeats=True),
     KeyBinding("queue", (_letter("q"),), "next site of the queue; skips this one if undecided"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
@@ -53,7 +55,10 @@ class Verdict(StrEnum):
     UNSURE = "unsure"
     SKIP = "skip"
     NONE = "none"
-    """None of the joins on screen: one event, a reject for each."""
+    """None of the joins on screen at this end: one event, a reject for each open one.
+
+    On a join at no end: of the joins on screen that are at no end.
+    """
 
     @property
     def is_label(self) -> bool:
@@ -101,6 +106,11 @@ class Candidate:
     """Why it was proposed, in words for the page, e.g. ``contact of 0.12 µm²``."""
     prior: float
     """Cheap rank before the model: higher is more likely. Only the order matters."""
+    joint: str | None = None
+    """The end of the segment that this join would continue, as ``segment@x,y,z`` in nm.
+
+    At most one of the joins at an end is right. None: a cut, or a join at no end.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +179,10 @@ class Suggestion:
     """90 % interval of the confidence."""
     ood: Ood
     views: tuple[ViewScore, ...]
+    prior: float | None = None
+    """`Candidate.prior`; None for a site that was given, or in labels of earlier versions."""
+    joint: str | None = None
+    """`Candidate.joint`: the joint set that this join belongs to."""
 
     def to_json(self) -> dict[str, Any]:
         """As in `suggest --json`; ids as text."""
@@ -184,6 +198,8 @@ class Suggestion:
             "interval": list(self.interval),
             "ood": self.ood.to_json(),
             "reason": self.reason,
+            "prior": self.prior,
+            "joint": self.joint,
             "evidence": {"views": [{"name": v.name, "score": v.score} for v in self.views]},
         }
 
@@ -224,6 +240,45 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
+class JointSet:
+    """Joins that are one question: which of them continues this end, or none."""
+
+    joint: str | None
+    """`Suggestion.joint`. None: the joins at no end, of which any number may be right."""
+    members: tuple[str, ...]
+    """`Suggestion.id`, in the order of the list."""
+    none_of_these: float
+    """Probability that none of the members is right."""
+
+    @classmethod
+    def of(cls, joint: str | None, members: Iterable[Suggestion]) -> JointSet:
+        """The set of some suggestions.
+
+        The confidences are taken for independent, given that at most one member of an end is
+        right: with odds o = p / (1 - p) none is right with probability 1 / (1 + sum of o), and
+        without that condition with the product of all 1 - p.
+        """
+        kept = tuple(members)
+        if joint is None:
+            none = math.prod(1.0 - s.confidence for s in kept)
+        else:
+            # the sum in a form that a confidence of 1 does not break
+            others = [math.prod(1.0 - o.confidence for o in kept if o is not s) for s in kept]
+            nothing = math.prod(1.0 - s.confidence for s in kept)
+            one = sum(s.confidence * rest for s, rest in zip(kept, others, strict=True))
+            none = nothing / (nothing + one) if nothing + one > 0 else 0.0
+        return cls(joint, tuple(s.id for s in kept), none)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `suggest --json`."""
+        return {
+            "joint": self.joint,
+            "members": list(self.members),
+            "none_of_these": self.none_of_these,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SuggestionList:
     """Everything that one `p` brought up, or one `q`."""
 
@@ -255,6 +310,38 @@ class SuggestionList:
             return self.drawn.propensity()
         return {"how": "queue_list", "draw": self.drawn.id, "site": self.drawn.site}
 
+    @property
+    def joint_sets(self) -> tuple[JointSet, ...]:
+        """The joins by the question that they answer, in the order of the list."""
+        members: dict[str | None, list[Suggestion]] = {}
+        for s in self.suggestions:
+            if s.site.kind is Kind.JOIN:
+                members.setdefault(s.joint, []).append(s)
+        return tuple(JointSet.of(joint, found) for joint, found in members.items())
+
+    @property
+    def none_of_these(self) -> float | None:
+        """`JointSet.none_of_these` of the first end on the list; None without one."""
+        return next((s.none_of_these for s in self.joint_sets if s.joint is not None), None)
+
+    def implied(self, verdicts: Mapping[str, Verdict]) -> dict[str, str]:
+        """Open joins that are closed because a rival at their end was accepted.
+
+        Never an event and never a label: it follows from the verdicts and ends with them.
+
+        Args:
+            verdicts: Answers in force, by `Suggestion.id`.
+
+        Returns:
+            The accepted rival of each such suggestion, by id.
+        """
+        closed = {}
+        for joint_set in self.joint_sets:
+            won = [i for i in joint_set.members if verdicts.get(i) is Verdict.ACCEPT]
+            if joint_set.joint is not None and won:
+                closed.update({i: won[0] for i in joint_set.members if i not in verdicts})
+        return closed
+
     def to_json(self) -> dict[str, Any]:
         """The document of `suggest --json`."""
         joins, cuts = self.base_rates[Kind.JOIN], self.base_rates[Kind.CUT]
@@ -271,7 +358,8 @@ class SuggestionList:
             },
             "timing_ms": self.timing_ms,
             "suggestions": [s.to_json() for s in self.suggestions],
-            "none_of_these": None,
+            "none_of_these": self.none_of_these,
+            "joint_sets": [s.to_json() for s in self.joint_sets],
             "note": self.note,
         }
 
@@ -295,8 +383,9 @@ class Decision:
     """Every suggestion on screen, as `decisions.log.alternative` writes it.
 
     ``id``, ``kind``, ``segment``, ``partner``, ``point_nm``, ``score``, ``confidence``,
-    ``interval``, and ``verdict``, ``views_sha256``, ``supervoxels`` where known. The answer *none*
-    rejects the open joins among them.
+    ``interval``, ``prior``, ``joint``, and ``verdict``, ``implied``, ``views_sha256``,
+    ``supervoxels`` where known. The answer *none* rejects the open joins among them that have the
+    same ``joint`` as `suggestion`.
     """
     user: str
     key: str
@@ -319,6 +408,7 @@ class Decision:
     See `SuggestionList.propensity_of`.
     """
     joint: bool = False
+    """Whether the answer is about a joint set, not about one suggestion."""
     reason: str = ""
     views_sha256: str | None = None
     """Content address of the kept views; None when they were not kept."""

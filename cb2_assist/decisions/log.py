@@ -67,10 +67,11 @@ class DecisionLog:
                 f"decision is {given[0]}'s on {given[1]} {given[2]}. Nothing was recorded; reload "
                 "the page."
             )
-        if not answered_sites(decision):
+        # sent again, it finds everything closed by its own first arrival
+        if not answered_sites(decision) and self._store.find(decision.idempotency_key) is None:
             raise DecisionError(
-                "'None of these' closes the open joins on screen, and there are none. Nothing was "
-                "recorded."
+                "'None of these' closes the open joins on screen at one end, and there are none. "
+                "Nothing was recorded."
             )
         with self._lock:
             event = self._store.append(NewEvent.of(decision))
@@ -307,6 +308,7 @@ def alternative(
     suggestion: Suggestion,
     *,
     verdict: Verdict | None = None,
+    implied: bool = False,
     views_sha256: str | None = None,
     supervoxels: tuple[SegmentId, SegmentId | None] | None = None,
 ) -> dict[str, Any]:
@@ -316,14 +318,18 @@ def alternative(
         suggestion: As it was shown.
         verdict: Its answer in force when the decision was made. *None of these* leaves accepted
             and rejected ones as they are.
+        implied: It was closed because a rival at its end was accepted.
         views_sha256: Content address of its views, when they were kept.
         supervoxels: Under the two sides of its point, when known.
     """
     shown = suggestion.to_json()
-    kept = ("id", "kind", "segment", "partner", "point_nm", "score", "confidence", "interval")
+    place = ("id", "kind", "segment", "partner", "point_nm")
+    kept = (*place, "score", "confidence", "interval", "prior", "joint")
     document: dict[str, Any] = {name: shown[name] for name in kept}
     if verdict is not None:
         document["verdict"] = verdict.value
+    if implied:
+        document["implied"] = True
     if views_sha256 is not None:
         document["views_sha256"] = views_sha256
     if supervoxels is not None:

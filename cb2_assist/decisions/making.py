@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cb2_assist.core.records import Decision, SuggestionList, Verdict
+from cb2_assist.core.errors import DecisionError
+from cb2_assist.core.records import Decision, Kind, Suggestion, SuggestionList, Verdict
 from cb2_assist.datasets.source import DatasetInfo
 from cb2_assist.decisions.log import alternative
 
@@ -29,6 +30,17 @@ class Given:
     """How the site came to be asked."""
 
 
+def asked_by(
+    verdict: Verdict, suggestion: Suggestion, shown: SuggestionList
+) -> tuple[Suggestion, ...]:
+    """The suggestions that an answer is about: its own, or with *none* the joins of its set."""
+    if verdict is not Verdict.NONE:
+        return (suggestion,)
+    return tuple(
+        s for s in shown.suggestions if s.site.kind is Kind.JOIN and s.joint == suggestion.joint
+    )
+
+
 def decision_on(
     suggestion_id: str,
     shown: SuggestionList,
@@ -36,7 +48,7 @@ def decision_on(
     info: DatasetInfo,
     *,
     verdicts: Mapping[str, Verdict],
-    views_sha256: str | None,
+    keep: Callable[[Suggestion], str | None],
 ) -> Decision:
     """The record of an answer with everything that was shown when it was given.
 
@@ -46,10 +58,19 @@ def decision_on(
         given: The answer.
         info: Of the dataset.
         verdicts: Answers in force on the list, by suggestion id.
-        views_sha256: Content address of what the model saw, when it was kept.
+        keep: Keeps what the model saw of a suggestion and returns its content address; None when
+            it could not be kept. Called for each one that the answer is about.
+
+    Raises:
+        DecisionError: *none* is given on a cut.
     """
     rank = [s.id for s in shown.suggestions].index(suggestion_id)
     suggestion = shown.suggestions[rank]
+    is_none = given.verdict is Verdict.NONE
+    if is_none and suggestion.site.kind is not Kind.JOIN:
+        raise DecisionError("0 answers joins, and this is a cut. Select a join, or reject the cut.")
+    kept = {s.id: keep(s) for s in asked_by(given.verdict, suggestion, shown)}
+    implied = shown.implied(verdicts)
     return Decision(
         suggestion=suggestion,
         verdict=given.verdict,
@@ -60,7 +81,16 @@ def decision_on(
         calibrator=shown.calibrator,
         base_rate=shown.base_rates[suggestion.site.kind],
         rank=rank,
-        alternatives=tuple(alternative(s, verdict=verdicts.get(s.id)) for s in shown.suggestions),
+        alternatives=tuple(
+            alternative(
+                s,
+                verdict=verdicts.get(s.id),
+                implied=s.id in implied,
+                views_sha256=kept.get(s.id) if is_none else None,
+                supervoxels=(s.site.segment, s.site.partner) if is_none and s.id in kept else None,
+            )
+            for s in shown.suggestions
+        ),
         user=given.user,
         key=given.key,
         idempotency_key=given.idempotency_key,
@@ -71,6 +101,7 @@ def decision_on(
         species=info.species,
         supervoxels=(suggestion.site.segment, suggestion.site.partner),
         propensity=given.propensity,
+        joint=is_none,
         reason=suggestion.reason,
-        views_sha256=views_sha256,
+        views_sha256=kept[suggestion.id],
     )

@@ -58,9 +58,12 @@ class AnsweredSite:
 
 
 def answered_sites(decision: Decision) -> tuple[AnsweredSite, ...]:
-    """The sites that a decision is about: its own, or with *none* every open join on screen.
+    """The sites that a decision is about: its own, or with *none* the open joins of its joint set.
 
-    Alternatives that already had an accept or reject when *none* was pressed keep it.
+    Those are the joins on screen with the same ``joint`` as the suggestion at which *none* was
+    pressed; without one, the joins at no end. Files from before there were joint sets have none, so
+    that *none* there means every open join on screen, as it did. Alternatives that already had an
+    accept or reject when *none* was pressed keep it, and implied ones are no answer.
 
     Raises:
         BadRequestError: An alternative lacks what a label of it needs.
@@ -72,6 +75,8 @@ def answered_sites(decision: Decision) -> tuple[AnsweredSite, ...]:
     found: dict[str, AnsweredSite] = {}
     for shown in decision.alternatives:
         if shown.get("kind") != Kind.JOIN.value:
+            continue
+        if shown.get("joint") != decision.suggestion.joint or shown.get("implied"):
             continue
         if shown.get("verdict") in (Verdict.ACCEPT.value, Verdict.REJECT.value):
             continue
@@ -178,6 +183,8 @@ def _suggestion(d: dict[str, Any]) -> Suggestion:
         interval=(lo, hi),
         ood=Ood(d["ood"]["percentile"], d["ood"]["flag"]),
         views=tuple(ViewScore(v["name"], v["score"]) for v in d["evidence"]["views"]),
+        prior=d.get("prior"),
+        joint=d.get("joint"),
     )
 
 

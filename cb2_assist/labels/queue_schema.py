@@ -1,7 +1,8 @@
 """Tables of the queue in a label file.
 
 ``queue_items`` says what is asked and who has it; ``queue_draws`` and ``queue_trail`` only grow.
-Whether a site is decided or skipped is worked out from the label events in ``queue_states``.
+Whether a site is decided, implied or skipped is worked out from the label events in
+``queue_states``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ CREATE TABLE queue_items (
   y_nm REAL NOT NULL,
   z_nm REAL NOT NULL,
   reason TEXT NOT NULL,
+  prior REAL,
+  joint TEXT,
   score REAL NOT NULL,
   confidence REAL NOT NULL,
   low REAL NOT NULL,
@@ -90,6 +93,13 @@ SELECT q.*,
     SELECT 1 FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
     WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site AND s.is_answer = 1
   ) AS is_decided,
+  q.joint IS NOT NULL AND EXISTS (
+    SELECT 1 FROM queue_items r
+    JOIN event_sites s ON s.dataset = r.dataset AND s.version = r.version AND s.site = r.site
+    JOIN decisions_in_force d ON d.id = s.event_id
+    WHERE r.dataset = q.dataset AND r.version = q.version AND r.joint = q.joint AND r.id <> q.id
+      AND s.verdict = 'accept'
+  ) AS is_implied,
   (
     SELECT count(*) FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
     WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site AND s.is_answer = 0
@@ -112,6 +122,8 @@ QUEUE_STATEMENTS: tuple[str, ...] = (
     _TRAIL,
     "CREATE INDEX queue_items_by_segment ON queue_items (dataset, version, segment)",
     "CREATE INDEX queue_items_by_partner ON queue_items (dataset, version, partner)",
+    "CREATE INDEX queue_items_by_joint ON queue_items (dataset, version, joint)"
+    " WHERE joint IS NOT NULL",
     "CREATE INDEX queue_items_by_lease ON queue_items (lease_user) WHERE lease_user IS NOT NULL",
     _STATES,
     *_only_grows("queue_draws"),

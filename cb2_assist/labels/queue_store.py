@@ -1,8 +1,8 @@
 """What the queue of a label store can do: sites that wait for a verdict, and who has which.
 
-The queue lives in the label database. Whether a site is decided or skipped is not kept here: it
-follows from the events, whoever decided and however they got there, so that undo reopens a site
-and the two can never disagree. Backends share the contract tests in
+The queue lives in the label database. Whether a site is decided, implied or skipped is not kept
+here: it follows from the events, whoever decided and however they got there, so that undo reopens
+a site and the two can never disagree. Backends share the contract tests in
 `tests/contracts/queue_store.py`.
 """
 
@@ -30,6 +30,8 @@ class QueueState(StrEnum):
     """On somebody's screen."""
     DECIDED = "decided"
     """Someone's answer is in force."""
+    IMPLIED = "implied"
+    """Closed without an answer of its own: a rival at the same end was accepted."""
     SKIPPED = "skipped"
     """Passed over; comes back after the others."""
     STALE = "stale"
@@ -224,7 +226,7 @@ class QueueStore(Protocol):
         """Those of the sites that are there and were judged so, stale ones left out."""
 
     def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
-        """Sites that can be drawn: undecided, not stale, on nobody's screen."""
+        """Sites that can be drawn: undecided, not implied, not stale, on nobody's screen."""
 
     def draws_made(self, dataset: str, version: str, user: str) -> int:
         """How many draws a person has had in a version."""
@@ -246,7 +248,7 @@ class QueueStore(Protocol):
     def held(self, dataset: str, version: str, user: str) -> Draw | None:
         """The draw whose site this person has on lease, also a lapsed one that nobody took over.
 
-        None when it is decided or stale.
+        None when it is decided, implied or stale.
         """
 
     def renew(self, draw: Draw, *, now: float, lease_s: float = LEASE_S) -> None:
@@ -264,4 +266,4 @@ class QueueStore(Protocol):
         """Counts by dataset, version, kind and state; None: of everything."""
 
     def leases(self, dataset: str, version: str, *, now: float) -> list[Lease]:
-        """Leases that have not run out, on undecided sites."""
+        """Leases that have not run out, on sites that are neither decided nor implied."""

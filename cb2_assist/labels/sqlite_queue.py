@@ -26,8 +26,11 @@ from cb2_assist.labels.queue_store import (
 
 T = TypeVar("T")
 
+_AS_FOUND = ("reason", "prior")
+"""Columns that tell how far off the cursor was."""
 _AS_JUDGED = (
-    "reason",
+    *_AS_FOUND,
+    "joint",
     "score",
     "confidence",
     "low",
@@ -44,7 +47,9 @@ _READ_ITEM = ", ".join((*_ITEM, *_AS_JUDGED))
 _READ_FILL = "id, dataset, version, scope, kind, judge, done, total, updated_at"
 _READ_DRAW = "d.id, d.site, d.scope, d.strategy, d.explore, d.floor, d.probability, d.n_open"
 
-_STATE = """CASE WHEN q.is_decided THEN 'decided' WHEN q.stale IS NOT NULL THEN 'stale'
+_IS_OPEN = "NOT q.is_decided AND NOT q.is_implied AND q.stale IS NULL"
+_STATE = """CASE WHEN q.is_decided THEN 'decided' WHEN q.is_implied THEN 'implied'
+ WHEN q.stale IS NOT NULL THEN 'stale'
  WHEN q.lease_until > ? THEN 'leased' WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
 
 
@@ -129,7 +134,7 @@ class SqliteQueueStore:
         where, values = _within(scope)
         rows = self._readers.rows(
             "SELECT q.site, q.kind, q.score, q.confidence, q.skips FROM queue_states q"  # noqa: S608
-            f" WHERE {where} AND q.stale IS NULL AND NOT q.is_decided"
+            f" WHERE {where} AND {_IS_OPEN}"
             " AND (q.lease_until IS NULL OR q.lease_until <= ?) ORDER BY q.site",
             (*values, now),
         )
@@ -176,7 +181,7 @@ class SqliteQueueStore:
                 f"SELECT {_READ_DRAW} FROM queue_states q"  # noqa: S608
                 " JOIN queue_draws d ON d.id = q.lease_draw"
                 " WHERE q.dataset = ? AND q.version = ? AND q.lease_user = ?"
-                " AND NOT q.is_decided AND q.stale IS NULL ORDER BY d.id DESC LIMIT 1",
+                f" AND {_IS_OPEN} ORDER BY d.id DESC LIMIT 1",
                 (dataset, version, user),
             ).fetchone()
         return None if row is None else _draw(row)
@@ -234,7 +239,8 @@ class SqliteQueueStore:
         """See `QueueStore.leases`."""
         rows = self._readers.rows(
             "SELECT q.site, q.lease_user, q.lease_until FROM queue_states q"
-            " WHERE q.dataset = ? AND q.version = ? AND q.lease_until > ? AND NOT q.is_decided"
+            " WHERE q.dataset = ? AND q.version = ? AND q.lease_until > ?"
+            " AND NOT q.is_decided AND NOT q.is_implied"
             " ORDER BY q.lease_until, q.site",
             (dataset, version, now),
         )
@@ -263,8 +269,8 @@ def _put(conn: sqlite3.Connection, fill_id: int, row: dict[str, Any], now: float
     )
     if stale is not None:
         _note(conn, item, "found", None, now, "")
-    # the reason, which comes first, tells how far off the cursor was
-    return "updated" if before[1:] != list(judged.values())[1:] else "left"
+    told = len(_AS_FOUND)
+    return "updated" if before[told:] != list(judged.values())[told:] else "left"
 
 
 def _insert(conn: sqlite3.Connection, row: dict[str, Any]) -> None:
@@ -279,8 +285,8 @@ def _take(conn: sqlite3.Connection, draw: NewDraw, now: float, until: float) -> 
     scope = draw.scope
     where = (scope.dataset, scope.version)
     free = conn.execute(
-        "SELECT id FROM queue_states WHERE dataset = ? AND version = ? AND site = ?"
-        " AND NOT is_decided AND stale IS NULL AND (lease_until IS NULL OR lease_until <= ?)",
+        "SELECT q.id FROM queue_states q WHERE q.dataset = ? AND q.version = ? AND q.site = ?"  # noqa: S608
+        f" AND {_IS_OPEN} AND (q.lease_until IS NULL OR q.lease_until <= ?)",
         (*where, draw.site, now),
     ).fetchone()
     if free is None or _draws_made(conn, *where, draw.user) != draw.number:
@@ -376,6 +382,8 @@ def _columns(item: QueueItem) -> dict[str, Any]:
         "y_nm": y,
         "z_nm": z,
         "reason": s.reason,
+        "prior": s.prior,
+        "joint": s.joint,
         "score": s.score,
         "confidence": s.confidence,
         "low": low,
@@ -402,6 +410,8 @@ def _item(row: Sequence[Any]) -> QueueItem:
         interval=(d["low"], d["high"]),
         ood=Ood(d["ood"], bool(d["is_ood"])),
         views=(),
+        prior=d["prior"],
+        joint=d["joint"],
     )
     return QueueItem(
         d["dataset"], d["version"], suggestion, d["base_rate"], d["model_sha256"], d["calibrator"]

@@ -87,11 +87,17 @@ class Screen:
         """The suggestion that a verdict would be about."""
         return next((s for s in self.suggestions if s.id == self.selected), None)
 
+    @property
+    def implied(self) -> dict[str, str]:
+        """See `SuggestionList.implied`."""
+        return self.list.implied(self.verdicts) if self.list else {}
+
     def next_undecided(self, after: str | None) -> str | None:
-        """Id of the first undecided suggestion behind ``after``, going round; None: all decided."""
+        """Id of the first open suggestion behind ``after``, going round; None: none is left."""
         ids = [s.id for s in self.suggestions]
+        closed = self.verdicts.keys() | self.implied.keys()
         start = ids.index(after) + 1 if after in ids else 0
-        return next((i for i in ids[start:] + ids[:start] if i not in self.verdicts), None)
+        return next((i for i in ids[start:] + ids[:start] if i not in closed), None)
 
     def to_json(self) -> dict[str, Any]:
         """The page's snapshot, without what the session adds; ids as text.
@@ -103,6 +109,7 @@ class Screen:
             "list": self.list.to_json() if self.list else None,
             "list_number": self.list_number,
             "verdicts": {i: v.value for i, v in self.verdicts.items()},
+            "implied": self.implied,
             "selected": self.selected,
             "preview": self.preview,
             "busy_with": None if self.busy_with is None else str(self.busy_with),

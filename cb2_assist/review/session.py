@@ -26,7 +26,8 @@ from cb2_assist.core.records import (
     SuggestionList,
     Verdict,
 )
-from cb2_assist.decisions.making import Given, decision_on
+from cb2_assist.decisions.making import Given, asked_by, decision_on
+from cb2_assist.labels.codec import answered_sites
 from cb2_assist.review.evidence import Evidence, EvidenceCache
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import (
@@ -302,8 +303,9 @@ class ReviewSession:
         screen = replace(self._screen, list=found, verdicts=verdicts)
         drawn, asked = found.drawn, None
         if drawn is not None:
-            # one that was skipped is asked again; one that was decided is not
-            asked = drawn.site if verdicts.get(drawn.site) in (None, Verdict.SKIP) else None
+            # one that was skipped is asked again; one that was decided or closed is not
+            is_open = verdicts.get(drawn.site) in (None, Verdict.SKIP)
+            asked = drawn.site if is_open and drawn.site not in screen.implied else None
             chosen = next(s for s in found.suggestions if s.id == drawn.site)
             text = f"From the queue: {describe(chosen)}."
         first = found.suggestions[0].id if n else None
@@ -376,11 +378,11 @@ class ReviewSession:
             )
         suggestion = next(s for s in shown.suggestions if s.id == answer.suggestion_id)
         try:
-            sha256 = self._keep_views(suggestion)
-            self._decisions.decide(self._decision(answer, shown, sha256))
+            decision = self._decision(answer, suggestion, shown)
+            self._decisions.decide(decision)
         except AssistError as error:
             raise self._not_recorded(error) from error
-        text = f"{VERDICT_WORDS[answer.verdict]}: {describe(suggestion)}."
+        text = _said(decision, shown)
         reason_for = None
         if answer.verdict in (Verdict.REJECT, Verdict.UNSURE):
             reason_for = ReasonFor(suggestion.id, answer.idempotency_key)
@@ -528,7 +530,7 @@ class ReviewSession:
         self._views.put(data, sha256)
         return sha256
 
-    def _decision(self, answer: Answer, shown: SuggestionList, sha256: str | None) -> Decision:
+    def _decision(self, answer: Answer, suggestion: Suggestion, shown: SuggestionList) -> Decision:
         decided = datetime.now(UTC) - timedelta(milliseconds=answer.age_ms)
         given = Given(
             answer.verdict,
@@ -538,15 +540,17 @@ class ReviewSession:
             decided_at=decided,
             key=answer.key,
             idle_ms=min(answer.idle_ms, answer.shown_ms),
-            propensity=shown.propensity_of(answer.suggestion_id),
+            propensity=shown.propensity_of(suggestion.id),
         )
+        is_here = shown is self._screen.list
+        self._evidence.want(asked_by(given.verdict, suggestion, shown))
         return decision_on(
-            answer.suggestion_id,
+            suggestion.id,
             shown,
             given,
             self._assistant.info,
-            verdicts=self._screen.verdicts,
-            views_sha256=sha256,
+            verdicts=self._screen.verdicts if is_here else self._verdicts_of(shown),
+            keep=self._keep_views,
         )
 
     # -- the one way to change the screen
@@ -590,3 +594,18 @@ def _place_of(found: SuggestionList) -> Cursor:
 
 def _preface(arrival: Arrival | None) -> str:
     return f"{arrival.text} " if arrival else ""
+
+
+def _said(decision: Decision, shown: SuggestionList) -> str:
+    """What a verdict did, for the status line."""
+    suggestion = decision.suggestion
+    if decision.verdict is Verdict.NONE:
+        n = len(answered_sites(decision))
+        where = "at no end" if suggestion.joint is None else "at this end"
+        return f"None of these: {n} join{'' if n == 1 else 's'} {where} rejected."
+    text = f"{VERDICT_WORDS[decision.verdict]}: {describe(suggestion)}."
+    if decision.verdict is Verdict.ACCEPT:
+        answers = {a["id"]: Verdict(a["verdict"]) for a in decision.alternatives if "verdict" in a}
+        n = len(shown.implied({**answers, suggestion.id: Verdict.ACCEPT}))
+        text += f" {n} other join{'' if n == 1 else 's'} at this end closed." if n else ""
+    return text

@@ -7,6 +7,7 @@ be called in the order of the keys, together with verdicts; `show` beside them, 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -116,7 +117,7 @@ class QueueWalk:
             if leave is None or leave.suggestion_id != drawn.site:
                 # pressed before the site on screen was there, or sent again
                 return Step(text="This is the next site.")
-            if self._is_open(drawn.site):
+            if self._is_open(drawn.site) and drawn.site not in self._session.screen.implied:
                 self._session.decide(leave)
         return self._next(shown)
 
@@ -271,7 +272,9 @@ class QueueWalk:
 
     def _suggest(self, item: QueueItem) -> SuggestionList:
         site = item.site
-        asked = Candidate(site, item.suggestion.reason, 0.0)
+        found = item.suggestion
+        prior = math.nan if found.prior is None else found.prior
+        asked = Candidate(site, found.reason, prior, found.joint)
         return self._assistant.suggest(site.point, site.segment, include=asked)
 
     def _propose_again(self, number: int, cursor: Cursor) -> str | None:

@@ -24,6 +24,8 @@ MAX_MESSAGE_CHARS = 2**20
 """A pasted link may carry a whole viewer state."""
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _DAY_MS = 86_400_000.0
+_VERDICTS = (Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE, Verdict.NONE)
+"""Those that the page gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +192,10 @@ def _propose(fields: dict[str, Any]) -> Propose:
 
 
 def _decide(fields: dict[str, Any]) -> Decide:
-    try:
-        verdict = Verdict(str(fields.get("verdict")))
-    except ValueError:
-        verdict = Verdict.NONE
-    if verdict not in {Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE}:
-        raise BadRequestError(
-            f"A verdict is accept, reject or unsure, got {_short(fields.get('verdict'))}."
-        )
+    given = fields.get("verdict")
+    verdict = next((v for v in _VERDICTS if v.value == given), None)
+    if verdict is None:
+        raise BadRequestError(f"A verdict is accept, reject, unsure or none, got {_short(given)}.")
     return Decide(_answer(fields, verdict))
 
 

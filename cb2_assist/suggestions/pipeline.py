@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import OrderedDict
@@ -42,7 +43,7 @@ from cb2_assist.settings import (
     SNAP_NM,
 )
 from cb2_assist.suggestions.calibration import Calibrator
-from cb2_assist.views.features import site_features
+from cb2_assist.views.features import has_interface, site_features
 from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
@@ -362,7 +363,7 @@ class Pipeline:
         outputs = iter(self._predictor.predict(stacks, kinds))
         for site, stack in zip(sites, seen, strict=True):
             if isinstance(stack, ViewStack):
-                candidate = Candidate(site, "given", 0.0)
+                candidate = Candidate(site, "given", math.nan)
                 yield Answer(
                     site, self._suggestion(candidate, stack, next(outputs), base_rates), None
                 )
@@ -379,6 +380,9 @@ class Pipeline:
         site = candidate.site
         base = (base_rates or self.base_rates)[site.kind]
         percentile = self.facts.ood_percentile(output.ood_distance)
+        if site.kind is Kind.JOIN and not has_interface(stack.features):
+            # nothing like it was ever trained on, whatever its embedding looks like
+            percentile = 100.0
         ood = Ood(percentile, percentile > OOD_FLAG_PERCENTILE)
         key = self._key(site)
         with self._lock:
@@ -395,6 +399,8 @@ class Pipeline:
             interval=self.calibrator.interval(site.kind, output.logit, base, reliable=not ood.flag),
             ood=ood,
             views=output.views,
+            prior=None if math.isnan(candidate.prior) else candidate.prior,
+            joint=candidate.joint,
         )
 
     def _key(self, site: Site) -> str:

@@ -86,6 +86,11 @@ def site_features(window: SiteWindow, statistics: EmStatistics) -> NDArray[np.fl
     return np.nan_to_num(out, nan=0.0, posinf=0.0, neginf=0.0)
 
 
+def has_interface(features: NDArray[np.float32]) -> bool:
+    """Whether the two sides met anywhere: without that, more than half of the vector is zero."""
+    return bool(features[_INDEX["log_area"]] > 0)
+
+
 _INDEX = {name: i for i, name in enumerate(FEATURE_NAMES)}
 _NEAR_GREY = (2, 8)
 """Positions of ``near_grey_small`` and ``near_grey_big`` within the local part."""

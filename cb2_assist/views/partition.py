@@ -69,10 +69,12 @@ class Neck:
 
 
 @dataclass(frozen=True, slots=True)
-class _Grid:
-    """The mask's bounding box in cells."""
+class Grid:
+    """The mask's bounding box in cells; places and numbers as in `cb2_assist.views.cells`."""
 
     mask: NDArray[np.uint8]
+    whole: tuple[int, ...]
+    """Shape of the array that the mask was cropped from."""
     corner: NDArray[np.int64]
     factor: NDArray[np.int64]
     voxel_nm: NDArray[np.float64]
@@ -140,7 +142,7 @@ def partition(
         at least two.
     """
     out = np.zeros(mask.shape, np.uint8, order="F")
-    grid = _grid(mask, resolution)
+    grid = grid_of(mask, resolution)
     if grid is None:
         return out
     point_nm = (np.asarray(point_vx, np.float64) - grid.corner) * grid.voxel_nm
@@ -170,9 +172,12 @@ def necks(mask: NDArray[np.bool_] | NDArray[np.uint8], resolution: Resolution) -
     Returns:
         One an interface; `partition` at its point cuts exactly there.
     """
-    grid = _grid(mask, resolution)
-    if grid is None:
-        return []
+    grid = grid_of(mask, resolution)
+    return [] if grid is None else necks_in(grid)
+
+
+def necks_in(grid: Grid) -> list[Neck]:
+    """`necks` of a mask whose cells are known already."""
     graph = _graph(grid)
     found = []
     side = np.zeros(graph.n + 1, np.uint8)
@@ -217,8 +222,8 @@ def warm_up() -> None:
     partition(mask[:9], (4.5, 4.5, 4.5), resolution)
 
 
-def _grid(mask: NDArray[np.bool_] | NDArray[np.uint8], resolution: Resolution) -> _Grid | None:
-    """Crop and coarsen; None for an empty mask."""
+def grid_of(mask: NDArray[np.bool_] | NDArray[np.uint8], resolution: Resolution) -> Grid | None:
+    """Crop a mask and coarsen it to cells; None for an empty one."""
     whole: NDArray[np.uint8] = np.asfortranarray(mask).view(np.uint8)
     box = cells.bounding_box(whole)
     if not box.any():
@@ -236,10 +241,10 @@ def _grid(mask: NDArray[np.bool_] | NDArray[np.uint8], resolution: Resolution) -
     place, key = cells.list_cells(count, depth)
     order = np.argsort(key, kind="stable")
     linked = cells.link_cells(place, count, depth, faces)
-    return _Grid(crop, lo, factor, voxel, order, place, *linked)
+    return Grid(crop, whole.shape, lo, factor, voxel, order, place, *linked)
 
 
-def _graph(grid: _Grid) -> _Graph:
+def _graph(grid: Grid) -> _Graph:
     """Basins without dust, split further at junctions, and the interfaces between them."""
     graph = _measure(grid, basins.flood(grid.order, grid.depth, grid.beside, KEEP_RATIO, KEEP_NM))
     dustless = _without_dust(graph)
@@ -249,7 +254,7 @@ def _graph(grid: _Grid) -> _Graph:
     return graph if split is None else _measure(grid, split)
 
 
-def _measure(grid: _Grid, label: NDArray[np.int32]) -> _Graph:
+def _measure(grid: Grid, label: NDArray[np.int32]) -> _Graph:
     """Volumes, peaks and interfaces of labelled cells."""
     n = int(label.max())
     size, centre, peak = basins.describe(label, n, grid.place, grid.voxels, grid.depth)
@@ -311,7 +316,7 @@ def _without_dust(graph: _Graph) -> NDArray[np.int32]:
     return np.unique(roots, return_inverse=True)[1].reshape(-1).astype(np.int32)
 
 
-def _split_at_junctions(grid: _Grid, graph: _Graph) -> NDArray[np.int32] | None:
+def _split_at_junctions(grid: Grid, graph: _Graph) -> NDArray[np.int32] | None:
     """Labels with junctions and their arms as basins of their own; None where there are none.
 
     Tubes of equal thickness meet without a saddle, so thickness does not see them. Path length
@@ -348,7 +353,7 @@ def _split_at_junctions(grid: _Grid, graph: _Graph) -> NDArray[np.int32] | None:
 
 
 def _join_scraps(
-    grid: _Grid, graph: _Graph, piece: NDArray[np.int32], inside: NDArray[np.bool_]
+    grid: Grid, graph: _Graph, piece: NDArray[np.int32], inside: NDArray[np.bool_]
 ) -> NDArray[np.int32]:
     """Undo splits within one basin that made no arm, so that thickness alone decides there."""
     cut = _measure(grid, piece)
@@ -369,7 +374,7 @@ def _join_scraps(
 
 
 def _nearest_edge(
-    grid: _Grid, graph: _Graph, part: NDArray[np.bool_], point_nm: NDArray[np.float64]
+    grid: Grid, graph: _Graph, part: NDArray[np.bool_], point_nm: NDArray[np.float64]
 ) -> int | None:
     """The interface nearest the point between basins of its part; None beyond `REACH_NM`."""
     usable = np.flatnonzero(part[graph.face[:, 3]])
@@ -385,7 +390,7 @@ def _nearest_edge(
     return int(graph.face_edge[usable[best]]) if distance[best] <= REACH_NM else None
 
 
-def _edge_point(grid: _Grid, graph: _Graph, edge: int) -> tuple[float, float, float]:
+def _edge_point(grid: Grid, graph: _Graph, edge: int) -> tuple[float, float, float]:
     """A voxel face of the segment at the thickest place of an interface, in the mask's voxels."""
     rows = np.flatnonzero(graph.face_edge == edge)
     below, axes = graph.face[rows, 0], graph.face[rows, 1]
@@ -412,7 +417,7 @@ def _edge_point(grid: _Grid, graph: _Graph, edge: int) -> tuple[float, float, fl
 
 
 def _plane_sides(
-    grid: _Grid, part: NDArray[np.bool_], point_nm: NDArray[np.float64]
+    grid: Grid, part: NDArray[np.bool_], point_nm: NDArray[np.float64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Cut the marked cells by the plane through the point across their local axis.
 

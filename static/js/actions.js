@@ -1,14 +1,14 @@
 /** @file What each key does: say so at once, ask the server, and leave the viewer for later. */
 
 import { freshKey } from "./api.js";
-import { describe, neighbour, reasonTarget, selectedOf, wordsOf } from "./model.js";
+import { describe, neighbour, openAt, reasonTarget, selectedOf, wordsOf } from "./model.js";
 
 /** @typedef {import("./page.js").Page} Page */
 /** @typedef {(page: Page, key: string, argument?: string) => void} Action */
 
 const NOTHING_SELECTED = "Nothing is selected. Point at a segment and press p.";
 
-/** @param {"accept"|"reject"|"unsure"} verdict @param {string} word @returns {Action} */
+/** @param {"accept"|"reject"|"unsure"|"none"} verdict @param {string} word @returns {Action} */
 function decide(verdict, word) {
   return (page, key) => {
     const chosen = page.view && selectedOf(page.view);
@@ -61,6 +61,17 @@ export const ACTIONS = {
   accept: decide("accept", "Accepting"),
   reject: decide("reject", "Rejecting"),
   unsure: decide("unsure", "Unsure about"),
+  none(page, key) {
+    const chosen = page.view && selectedOf(page.view);
+    if (!chosen) return page.say(NOTHING_SELECTED, "warn");
+    if (chosen.kind !== "join") {
+      return page.say("0 answers joins, and a cut is selected. Select a join, or press d.", "warn");
+    }
+    if (openAt(page.view, chosen.id).length === 0) {
+      return page.say("No join is open here: each has its answer, or a rival was accepted.", "warn");
+    }
+    decide("none", "None of these, at")(page, key);
+  },
   next: move(1),
   previous: move(-1),
   reason(page, _key, reason = "") {

@@ -4,16 +4,57 @@
 /** @typedef {import("./types.js").View} View */
 /** @typedef {import("./types.js").Request} Request */
 /** @typedef {import("./types.js").Suggestion} Suggestion */
+/** @typedef {import("./types.js").JointSet} JointSet */
 
 /**
- * The first undecided suggestion behind `after`, going round; null when all are decided.
+ * The first open suggestion behind `after`, going round; null when none is left.
  * @param {string[]} ids
- * @param {Record<string, unknown>} verdicts
+ * @param {Record<string, unknown>} closed
  * @param {string|null} after
  */
-export function nextUndecided(ids, verdicts, after) {
+export function nextUndecided(ids, closed, after) {
   const start = after === null ? 0 : ids.indexOf(after) + 1;
-  return [...ids.slice(start), ...ids.slice(0, start)].find((id) => !(id in verdicts)) ?? null;
+  return [...ids.slice(start), ...ids.slice(0, start)].find((id) => !(id in closed)) ?? null;
+}
+
+/**
+ * The joint set that a suggestion belongs to: the joins at one end, or those at none. Null: a cut.
+ * @param {Snapshot} view
+ * @param {string|null} id
+ * @returns {JointSet|null}
+ */
+export function jointSetOf(view, id) {
+  const sets = view.list?.joint_sets ?? [];
+  return sets.find((set) => id !== null && set.members.includes(id)) ?? null;
+}
+
+/**
+ * Open joins that are closed because a rival at their end was accepted, with that rival: as the
+ * server derives it.
+ * @param {Snapshot} view
+ * @returns {Record<string, string>}
+ */
+export function impliedOf(view) {
+  /** @type {Record<string, string>} */
+  const closed = {};
+  for (const { joint, members } of view.list?.joint_sets ?? []) {
+    const won = members.find((id) => view.verdicts[id] === "accept");
+    if (joint === null || won === undefined) continue;
+    for (const id of members) if (!(id in view.verdicts)) closed[id] = won;
+  }
+  return closed;
+}
+
+/**
+ * The joins that "none of these" at a suggestion would reject.
+ * @param {View} view
+ * @param {string} id
+ */
+export function openAt(view, id) {
+  const done = ["accept", "reject"];
+  return (jointSetOf(view, id)?.members ?? []).filter(
+    (i) => !done.includes(view.verdicts[i]) && !(i in view.implied),
+  );
 }
 
 /**
@@ -40,8 +81,10 @@ export function project(snapshot, underWay) {
     ...snapshot,
     verdicts: { ...snapshot.verdicts },
     reasons: { ...snapshot.reasons },
+    implied: {},
     pending: new Set(),
   };
+  view.implied = impliedOf(view);
   const ids = idsOf(view);
   for (const request of underWay) {
     const id = request.suggestion;
@@ -53,10 +96,17 @@ export function project(snapshot, underWay) {
       const before = view.selected;
       if (request.type === "select") view.selected = id;
       if (request.type === "decide" && request.verdict) {
-        view.verdicts[id] = request.verdict;
-        delete view.reasons[id];
-        view.pending.add(id);
-        if (view.selected === id) view.selected = nextUndecided(ids, view.verdicts, id) ?? id;
+        const isNone = request.verdict === "none";
+        for (const i of isNone ? openAt(view, id) : [id]) {
+          view.verdicts[i] = isNone ? "reject" : request.verdict;
+          delete view.reasons[i];
+          view.pending.add(i);
+        }
+        view.implied = impliedOf(view);
+        const closed = { ...view.implied, ...view.verdicts };
+        if (view.selected === id && id in view.verdicts) {
+          view.selected = nextUndecided(ids, closed, id) ?? id;
+        }
       }
       if (request.type === "reason") view.reasons[id] = String(request.reason);
       if (view.selected !== before) {

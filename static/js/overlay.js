@@ -18,7 +18,7 @@ export function markersOf(view) {
     properties: [
       s.confidence,
       Number(s.id === view.selected),
-      Number(s.id in view.verdicts),
+      Number(s.id in view.verdicts || s.id in view.implied),
       Number(s.ood.flag),
     ],
     description: `${describe(s)}, ${s.ood.flag ? "not reliable here" : percent(s.confidence)}`,

@@ -5,20 +5,23 @@
  * @typedef {{percentile: number, flag: boolean}} Ood
  * @typedef {{id: string, kind: "join"|"cut", segment: string, partner: string|null,
  *   point_nm: number[], score: number, confidence: number, interval: number[], ood: Ood,
- *   reason: string, evidence: {views: {name: string, score: number}[]}}} Suggestion
+ *   reason: string, evidence: {views: {name: string, score: number}[]},
+ *   prior: number|null, joint: string|null}} Suggestion
  * @typedef {{name: string, words: string, panel: "3d"|"section", orientation: number[]}} Camera
+ * @typedef {{joint: string|null, members: string[], none_of_these: number}} JointSet
  * @typedef {{value: number, source: string, n: number}} BaseRate
  * @typedef {{dataset: string, version: string, segment: string, at_nm: number[],
  *   model: {name: string, sha256: string}, calibrator: string,
  *   base_rate: BaseRate & {by_kind: Record<string, BaseRate>},
- *   timing_ms: Record<string, number>, suggestions: Suggestion[], note: string}} SuggestionList
+ *   timing_ms: Record<string, number>, suggestions: Suggestion[], note: string,
+ *   none_of_these: number|null, joint_sets: JointSet[]}} SuggestionList
  * @typedef {"accept"|"reject"|"unsure"|"skip"|"none"} Verdict
  * @typedef {{text: string, level: "info"|"good"|"warn"|"error", number: number}} Status
  * @typedef {{suggestion: string, verdict_key?: string}} ReasonFor
  * @typedef {{words: string, open: number, site: string|null, explore: boolean,
  *   filling: [number, number]|null}} QueueMark
  * @typedef {{revision: number, list: SuggestionList|null, list_number: number,
- *   verdicts: Record<string, Verdict>,
+ *   verdicts: Record<string, Verdict>, implied: Record<string, string>,
  *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
  *   reasons: Record<string, string>, reason_for: ReasonFor|null,
  *   can_undo: boolean, can_redo: boolean, queue: QueueMark|null, sides: number[][][]|null,

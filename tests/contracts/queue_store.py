@@ -137,6 +137,30 @@ class QueueStoreContract:
         store.append(NewEvent.of(decision(1, Verdict.NONE, joint=True, alternatives=shown)))
         assert waiting(store) == sites(3)
 
+    def test_an_accepted_rival_closes_the_other_sites_of_its_end(self, store) -> None:
+        put(store, 1, 2, joint="7@1,2,3")
+        put(store, 3, joint="7@9,9,9")
+        put(store, 4)
+        take(store, 2)
+        event = store.append(NewEvent.of(decision(1)))
+        assert states(store) == {"decided": 1, "implied": 1, "open": 2}
+        assert waiting(store) == sites(3, 4)
+        assert store.queue.held(DATASET, VERSION, USER) is None
+        assert store.queue.leases(DATASET, VERSION, now=NOW) == []
+        assert take(store, 2, "else", now=NOW) is None
+        store.append(undo(event.id))
+        assert states(store, now=NOW + LEASE_S) == {"open": 4}, "it ends with its reason"
+
+    def test_a_rejected_rival_closes_nothing(self, store) -> None:
+        put(store, 1, 2, joint="7@1,2,3")
+        store.append(NewEvent.of(decision(1, verdict=Verdict.REJECT)))
+        assert states(store) == {"decided": 1, "open": 1}
+
+    def test_the_end_and_the_rank_of_a_site_are_read_back(self, store) -> None:
+        put(store, 1, joint="7@1,2,3", prior=0.25)
+        kept = store.queue.item(DATASET, VERSION, suggestion(1).id).suggestion
+        assert (kept.joint, kept.prior) == ("7@1,2,3", 0.25)
+
     def test_a_lease_keeps_a_site_from_others_until_it_runs_out(self, store) -> None:
         put(store, 1, 2)
         drawn = take(store, 1)

@@ -21,6 +21,7 @@ AGREED = {
     "accept": {"f"},
     "reject": {"d"},
     "unsure": {"g"},
+    "none": {"0"},
     "next": {"j"},
     "previous": {"k"},
     "queue": {"q"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,22 @@ def test_none_is_a_reject_of_each_open_join_on_screen(store, log, tmp_path: Path
     for row in (own, other):
         assert (row["verdict"], row["label"], row["joint"]) == ("reject", 0, True)
         assert (row["event_id"], row["n_alternatives"]) == (event.id, 4)
+
+
+def test_rivals_of_an_accepted_join_are_never_exported(store, log, tmp_path: Path) -> None:
+    at = f"{BIG}@1,2,3"
+    rivals = [replace(suggestion(n), joint=at) for n in range(3)]
+    log.decide(decision(0, suggestion=rivals[0], alternatives=tuple(map(alternative, rivals))))
+    shown = (
+        alternative(rivals[0], verdict=Verdict.ACCEPT),
+        *(alternative(s, implied=True) for s in rivals[1:]),
+    )
+    log.decide(decision(1, Verdict.REJECT, suggestion=rivals[1], alternatives=shown))
+    assert export_labels(store, out=tmp_path).rows == 2
+    assert {r["suggestion_id"]: r["label"] for r in rows_of(tmp_path)} == {
+        rivals[0].id: 1,
+        rivals[1].id: 0,
+    }
 
 
 def test_a_later_answer_takes_one_join_out_of_none(store, log, tmp_path: Path) -> None:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from page_fakes import BASE, INFO, MemoryLog, MemoryViews, ToyAssistant, toy_list, wait_until
+from page_fakes import (
+    BASE,
+    ENDING,
+    INFO,
+    MemoryLog,
+    MemoryViews,
+    ToyAssistant,
+    toy_list,
+    wait_until,
+)
 
 from cb2_assist.core.errors import (
     BackgroundError,
@@ -17,6 +27,9 @@ from cb2_assist.core.errors import (
 )
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Verdict
+from cb2_assist.decisions.log import DecisionLog
+from cb2_assist.labels.codec import answered_sites
+from cb2_assist.labels.store import open_store
 from cb2_assist.review.session import Answer, GivenReason, ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 
@@ -401,3 +414,124 @@ def test_a_reason_that_cannot_be_recorded_is_said(world) -> None:
     status = world.session.screen.status
     assert status.text.startswith("NO reason recorded")
     assert status.level == "warn"
+
+
+def test_none_of_these_rejects_each_open_join_at_the_end_in_one_event(world) -> None:
+    world.propose(ENDING)
+    first, second, cut, third = world.ids
+    world.decide(second, Verdict.REJECT)
+    text = world.decide(first, Verdict.NONE, key="0")
+    assert text == "None of these: 2 joins at this end rejected."
+    assert world.session.screen.verdicts == dict.fromkeys((first, second, third), Verdict.REJECT)
+    assert world.session.screen.selected == cut
+    decision = world.log.events[-1].decision
+    assert (decision.verdict, decision.joint, decision.key) == (Verdict.NONE, True, "0")
+    assert [s.id for s in answered_sites(decision)] == [first, third]
+
+
+def test_the_views_of_every_join_that_none_rejects_are_kept(world) -> None:
+    world.propose(ENDING)
+    first, second, cut, third = world.ids
+    world.decide(first, Verdict.NONE)
+    kept = {a["id"]: a.get("views_sha256") for a in world.log.events[-1].decision.alternatives}
+    assert kept[cut] is None
+    for member in (first, second, third):
+        assert world.views.kept[kept[member]] == f"views of {member}".encode()
+    sides = world.log.events[-1].decision.alternatives[1]["supervoxels"]
+    assert sides[0] == str(ENDING)
+
+
+def test_none_of_these_leaves_the_joins_of_another_question(world) -> None:
+    world.assistant.suggest = lambda at, segment, *_: mixed_list(segment, at)
+    world.propose()
+    end, side, _, other_side = world.ids
+    assert "1 join at this end" in world.decide(end, Verdict.NONE)
+    assert world.session.screen.verdicts == {end: Verdict.REJECT}
+    assert "2 joins at no end" in world.decide(side, Verdict.NONE)
+    assert world.session.screen.verdicts == dict.fromkeys((end, side, other_side), Verdict.REJECT)
+
+
+def mixed_list(segment: int, at: PointNm):
+    """Of the three joins, one at an end and two at none."""
+    found = toy_list(segment, at)
+    first, *others = found.suggestions
+    return replace(found, suggestions=(replace(first, joint=f"{segment}@1,2,3"), *others))
+
+
+def test_none_of_these_is_no_answer_to_a_cut(world) -> None:
+    world.propose(ENDING)
+    with pytest.raises(DecisionError, match="NOT recorded: 0 answers joins"):
+        world.decide(world.ids[2], Verdict.NONE)
+    assert world.log.events == []
+
+
+def test_an_accepted_join_closes_its_rivals_without_a_label(world) -> None:
+    world.propose(ENDING)
+    first, second, cut, third = world.ids
+    world.session.select(second)
+    text = world.decide(second)
+    assert "2 other joins at this end closed" in text
+    screen = world.session.screen
+    assert screen.verdicts == {second: Verdict.ACCEPT}
+    assert screen.implied == {first: second, third: second}
+    assert world.session.snapshot()["implied"] == screen.implied
+    assert screen.selected == cut, "closed rows are passed over"
+    assert len(world.log.events) == 1
+    world.decide(cut, Verdict.REJECT)
+    assert "All on this list are decided" in world.session.screen.status.text
+    shown = {a["id"]: a for a in world.log.events[-1].decision.alternatives}
+    assert [shown[i].get("implied", False) for i in world.ids] == [True, False, False, True]
+
+
+def test_undoing_an_accept_opens_its_rivals_and_redoing_closes_them(world) -> None:
+    world.propose(ENDING)
+    first, second, _, third = world.ids
+    world.decide(first)
+    world.session.undo("u")
+    assert world.session.screen.implied == {}
+    assert world.session.screen.next_undecided(first) == second
+    world.session.redo("r")
+    assert world.session.screen.implied == {second: first, third: first}
+
+
+def test_a_closed_rival_can_still_be_answered(world) -> None:
+    world.propose(ENDING)
+    first, second, _, third = world.ids
+    world.decide(first)
+    world.decide(second, Verdict.REJECT)
+    assert world.session.screen.verdicts == {first: Verdict.ACCEPT, second: Verdict.REJECT}
+    assert world.session.screen.implied == {third: first}
+    assert len(world.log.events) == 2
+
+
+def test_closed_rivals_are_still_closed_after_a_restart(world) -> None:
+    world.propose(ENDING)
+    first, second, _, third = world.ids
+    world.decide(first)
+    again = world.open()
+    again.resume()
+    assert again.screen.implied == {second: first, third: first}
+    again.close(5)
+
+
+def test_none_of_these_after_an_accept_has_nothing_to_reject(world, tmp_path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/labels.sqlite") as store:
+        world.log = DecisionLog(store, user="tester", dataset=INFO.name, version=INFO.version)
+        world.session = world.open()
+        world.propose(ENDING)
+        world.decide(world.ids[0])
+        with pytest.raises(DecisionError, match="there are none"):
+            world.decide(world.ids[1], Verdict.NONE)
+        assert [x.verdict for x in store.labels()] == [Verdict.ACCEPT]
+
+
+def test_none_of_these_sent_again_counts_once(world, tmp_path) -> None:
+    """The page repeats what was not answered; all is closed then by its own first arrival."""
+    with open_store(f"sqlite:///{tmp_path}/labels.sqlite") as store:
+        world.log = DecisionLog(store, user="tester", dataset=INFO.name, version=INFO.version)
+        world.session = world.open()
+        world.propose(ENDING)
+        for _ in range(2):
+            world.decide(world.ids[0], Verdict.NONE, idempotency_key="same")
+        assert len(list(store.events())) == 1
+        assert len(list(store.labels())) == 3

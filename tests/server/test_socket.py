@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from page_fakes import BASE, toy_list
+from page_fakes import BASE, ENDING, toy_list
 from page_harness import Page
 
 from cb2_assist.core.errors import LabelFileReadOnlyError
@@ -92,6 +92,28 @@ def test_undo_and_redo_go_to_and_fro(page) -> None:
     assert page.ask("redo", idempotency_key="r1")["ok"]
     assert page.snapshot["verdicts"] == {chosen: "accept"}
     assert not page.ask("redo", idempotency_key="r2")["ok"]
+
+
+def test_none_of_these_is_one_event_that_closes_the_end(page, served) -> None:
+    _propose(page, ENDING)
+    members = [s["id"] for s in page.snapshot["list"]["suggestions"] if s["joint"]]
+    ack = page.decide(members[0], "none")
+    assert ack["ok"], ack
+    assert [e.decision.joint for e in served.log.events] == [True]
+    assert page.snapshot["verdicts"] == dict.fromkeys(members, "reject")
+    page.ask("undo", idempotency_key="u")
+    assert page.snapshot["verdicts"] == {}
+
+
+def test_an_accept_shows_its_rivals_closed_until_it_is_undone(page) -> None:
+    _propose(page, ENDING)
+    first, *rivals = (s["id"] for s in page.snapshot["list"]["suggestions"] if s["joint"])
+    assert page.snapshot["implied"] == {}
+    page.decide(first)
+    assert page.snapshot["implied"] == dict.fromkeys(rivals, first)
+    assert page.snapshot["verdicts"] == {first: "accept"}
+    page.ask("undo", idempotency_key="u")
+    assert page.snapshot["implied"] == {}
 
 
 def test_a_second_page_sees_the_same(page, served, loop) -> None:

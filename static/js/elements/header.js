@@ -40,7 +40,9 @@ export class Header extends HTMLElement {
     const segment = list ? `segment ${shortId(list.segment)}` : "";
     this.#write("segment", busy === null ? segment : busyText, list?.segment);
     const n = list?.suggestions.length ?? 0;
-    this.#write("progress", n ? `${Object.keys(view.verdicts).length} of ${n} decided` : "");
+    const implied = Object.keys(view.implied ?? {}).length;
+    const closed = implied ? `, ${implied} closed` : "";
+    this.#write("progress", n ? `${Object.keys(view.verdicts).length} of ${n} decided${closed}` : "");
     const licence = dataset.licence ? `${dataset.species} · ${dataset.licence}` : dataset.species;
     const model = list ? `${list.model.name} · ` : "";
     this.#write("model", model + licence, list && `sha256 ${list.model.sha256}`);

@@ -1,6 +1,6 @@
 /** @file The ranked list. */
 
-import { percent, percentRange, shortId, wordsOf } from "../model.js";
+import { jointSetOf, openAt, percent, percentRange, shortId, wordsOf } from "../model.js";
 
 /** @typedef {import("../types.js").View} View */
 /** @typedef {import("../types.js").Suggestion} Suggestion */
@@ -87,7 +87,11 @@ export class Suggestions extends HTMLElement {
     text(row, ".interval", percentRange(s.interval));
     text(row, ".reason", s.reason);
     const why = reason && ` · ${wordsOf(reason)}`;
-    text(row, ".verdict", verdict ? (VERDICTS[verdict] ?? verdict) + why : "");
+    const isImplied = s.id in (view.implied ?? {});
+    set(row, "data-implied", String(isImplied));
+    const said = verdict ? (VERDICTS[verdict] ?? verdict) + why : "";
+    text(row, ".verdict", isImplied ? "closed: another was accepted" : said);
+    this.#paintSet(row, s, view);
     row.title = `${s.kind} · segment ${s.segment}${s.partner ? ` · partner ${s.partner}` : ""}`;
     row.style.setProperty("--confidence", String(s.confidence));
     row.style.setProperty("--low", String(s.interval[0]));
@@ -100,6 +104,26 @@ export class Suggestions extends HTMLElement {
   }
 
   /**
+   * Which joins are one question, and how likely none of them is right.
+   * @param {HTMLElement} row
+   * @param {Suggestion} s
+   * @param {View} view
+   */
+  #paintSet(row, s, view) {
+    const mine = jointSetOf(view, s.id);
+    const isMate = mine !== null && mine === jointSetOf(view, view.selected);
+    const ends = (view.list?.joint_sets ?? []).filter((one) => one.joint !== null);
+    const name = mine?.joint ? `end ${letter(ends.indexOf(mine))}` : "";
+    set(row, "data-joint", mine?.joint ?? "");
+    set(row, "data-mate", String(isMate));
+    text(row, ".joint", name);
+    const open = mine && s.id === view.selected ? openAt(view, s.id).length : 0;
+    const none = open && mine ? percent(mine.none_of_these) : "";
+    const where = name ? `at ${name}` : "at no end";
+    text(row, ".none", none && `0: none of ${open} ${where} · ${none}`);
+  }
+
+  /**
    * @param {string} name
    * @param {unknown} detail
    */
@@ -108,13 +132,18 @@ export class Suggestions extends HTMLElement {
   }
 }
 
+/** @param {number} n */
+function letter(n) {
+  return n < 26 ? String.fromCharCode(65 + n) : String(n + 1);
+}
+
 /** @param {string} id */
 function makeRow(id) {
   const row = document.createElement("div");
   row.setAttribute("role", "option");
   row.id = `option-${id}`;
   row.dataset.id = id;
-  const parts = ["kind", "partner", "confidence", "bar", "reason", "interval", "verdict"];
+  const parts = ["kind", "partner", "confidence", "bar", "reason", "interval", "joint", "none", "verdict"];
   for (const part of parts) {
     const span = document.createElement("span");
     span.className = part;
