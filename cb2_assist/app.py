@@ -88,7 +88,7 @@ class Assistant:
         limit: int = MAX_CANDIDATES,
         *,
         include: Candidate | None = None,
-        known: Callable[[list[str]], set[str]] | None = None,
+        known: Callable[[Mapping[str, str | None]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point; see `suggestions.pipeline.Pipeline.suggest`."""
         found = self._pipeline.suggest(at, segment, kind, limit, include=include, known=known)
@@ -143,7 +143,7 @@ class Assistant:
         except ValueError:
             known = ", ".join(v.value for v in Verdict)
             raise UsageError(f"There is no verdict {verdict!r}. Known: {known}.") from None
-        shown, made_at, propensity = self._shown.get(suggestion.id)
+        shown, made_at, propensity = self._shown.get(suggestion)
         user = user or login_name()
         decisions = labels.log(self.info, user)
         on_list = {s.id: decisions.verdict(s.id) for s in shown.suggestions}

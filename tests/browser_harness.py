@@ -86,16 +86,15 @@ class Tab:
     faults: list[str] = field(default_factory=list)
 
     @classmethod
-    def open(cls, browser: Browser, url: str, *, takes_over: bool = False) -> Tab:
-        """A tab of a browser of its own; ``takes_over``: another one has the session."""
+    def open(cls, browser: Browser, url: str) -> Tab:
+        """A tab of a browser of its own; takes the session over if another one has it."""
         context = browser.new_context(viewport={"width": 1280, "height": 720})
         tab = cls._watched(context.new_page())
-        if takes_over:
-            tab.page.goto(url)
+        tab.page.goto(url)
+        tab.until("() => window.cb2?.page.api.isUp")
+        if not tab.page.evaluate("cb2.page.api.holds"):
             tab.page.get_by_role("button", name="Take over here").click()
-            tab.wait_for_viewer()
-        else:
-            tab.go(url)
+        tab.wait_for_viewer()
         return tab
 
     @classmethod

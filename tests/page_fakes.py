@@ -178,7 +178,7 @@ class ToyAssistant:
         if not BASE <= segment < BASE + 27:
             raise SegmentNotFoundError(f"There is no segment {segment} in this volume.")
         found = toy_list(segment, at)
-        left_out = known([s.id for s in found.suggestions]) if known else set()
+        left_out = known({s.id: s.joint for s in found.suggestions}) if known else set()
         kept = tuple(s for s in found.suggestions if s.id not in left_out)
         return replace(found, suggestions=kept)
 

@@ -143,7 +143,9 @@ class Page:
         self.write(json.dumps({"type": kind, "id": name, **fields}))
         return self.until("ack", lambda ack: ack["id"] == name)
 
-    def decide(self, suggestion: str, verdict: str = "accept", key: str | None = None) -> dict:
+    def decide(
+        self, suggestion: str, verdict: str = "accept", key: str | None = None, **more
+    ) -> dict:
         return self.ask(
             "decide",
             suggestion=suggestion,
@@ -153,6 +155,7 @@ class Page:
             shown_ms=1500.5,
             age_ms=2,
             idle_ms=100,
+            **more,
         )
 
     def close(self) -> None:

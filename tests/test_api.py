@@ -194,6 +194,13 @@ def test_none_of_these_rejects_the_open_joins_of_the_list(assistant, labels):
     assert {(x.site, x.verdict) for x in labels} == {(s.id, Verdict.REJECT) for s in joins}
 
 
+def test_an_answer_goes_with_the_list_that_its_suggestion_came_from(assistant, labels):
+    joins = assistant.suggest(AT, kind=Kind.JOIN).suggestions
+    list(assistant.score([joins[0].site]))
+    decision = decision_of(labels, assistant.decide(joins[0], "none", labels=labels))
+    assert [a["id"] for a in decision.alternatives] == [s.id for s in joins]
+
+
 def test_scored_sites_can_be_decided(assistant, labels):
     site = assistant.suggest(AT).suggestions[0].site
     (answer,) = assistant.score([site])

@@ -15,13 +15,11 @@ from cb2_assist.views.jit import kernel
 from cb2_assist.views.partition import cell_voxels
 
 REACH_NM = 500.0
-"""Widest gap that is looked across."""
+"""Widest gap that is looked across, from surface to surface."""
 SLOPE = 0.7
 """The cone opens by so much per length: 35 degrees to each side."""
 WIDE_NM = 40.0
 """Radius of the cone at the end itself, at least; thicker ends look out over their own width."""
-STRAIGHT_NM = 400.0
-"""How much of what lies straight ahead, over this length, is the partner's counts for it."""
 CRUMB_NM3 = 1e5
 """Less than this in the cone is no continuation: 100 voxels of 10 nm."""
 MOST_AHEAD = 8
@@ -41,7 +39,9 @@ class Facing:
         gap_nm: Between those two voxels' centres.
         foreign: Whether the straight way between them runs through a third segment.
         ends_too: How clearly the partner ends there and faces back, 0..1.
-        prior: Of a continuation, 0..1, by gap, direction, thickness and `ends_too`.
+        fit: How well it would go on, however wide the gap: 0..1, by direction, thickness,
+            `ends_too` and how much of what lies straight ahead is the partner's.
+        prior: Of a continuation, 0..1: `fit`, and less the wider the gap is.
         distance_nm: From the cursor to `point`.
     """
 
@@ -51,6 +51,7 @@ class Facing:
     gap_nm: float
     foreign: bool
     ends_too: float
+    fit: float
     prior: float
     distance_nm: float
 
@@ -60,7 +61,8 @@ def facing(
 ) -> list[Facing]:
     """Segments in a cone ahead of each end, the likeliest continuation first.
 
-    All that is looked at lies within `REACH_NM` and `LOOK_NM` of the end, and on grids that are
+    All that is looked at lies within `REACH_NM`, the end's own thickness and `LOOK_NM` of the end,
+    and on grids that are
     fixed in the dataset, so that another cursor finds the same places.
 
     Args:
@@ -98,8 +100,10 @@ class _Search:
     def ahead_of(self, end: End, at: PointNm) -> list[Facing]:
         tip = np.array(list(end.point)) / self._voxel - self._corner
         wide = max(WIDE_NM, end.radius_nm)
+        # the end is a cell inside the tip, about as deep as the tip is thick
+        reach = REACH_NM + wide + float(np.linalg.norm(self._factor * self._voxel))
         ids, number, straight, nearest, gap = look_ahead(
-            self._seg, self._id, tip, end.way, self._voxel, np.array([REACH_NM, SLOPE, wide])
+            self._seg, self._id, tip, end.way, self._voxel, np.array([reach, SLOPE, wide])
         )
         share = straight / max(int(straight.sum()), 1)
         enough = np.flatnonzero(number * self._voxel.prod() >= CRUMB_NM3)
@@ -119,6 +123,8 @@ class _Search:
             return None
         a, b = pair
         gap_nm = float(np.linalg.norm((b - a) * self._voxel))
+        if gap_nm > REACH_NM + float(np.linalg.norm(self._voxel)):
+            return None
         doubled = a + b + 1 + 2 * self._corner
         point = PointNm.of(doubled * (0.5 * self._voxel))
         number, middle, thick = look_round(
@@ -135,7 +141,7 @@ class _Search:
         alike = min(thick, end.radius_nm) / max(thick, end.radius_nm, 1e-9)
         straight = (share + 0.1) ** 0.5
         near = float(np.exp(-gap_nm / FALL_NM))
-        prior = near * max(0.0, ahead) * ends_too * float(alike**0.5) * straight
+        fit = max(0.0, ahead) * ends_too * float(alike**0.5) * straight
         return Facing(
             partner=SegmentId(partner),
             end=end,
@@ -143,7 +149,8 @@ class _Search:
             gap_nm=gap_nm,
             foreign=self._is_foreign_between(a, b, partner),
             ends_too=ends_too,
-            prior=prior,
+            fit=fit,
+            prior=near * fit,
             distance_nm=at.distance_nm(point),
         )
 
@@ -200,8 +207,8 @@ def look_ahead(  # noqa: C901 - one loop nest
 
     Returns:
         Ids; voxels of each in the cone; those straight ahead, within the radius at the tip of its
-        axis and `STRAIGHT_NM`; its voxel nearest the tip (n, 3), the lowest z, then y,
-        then x of several; that distance, nm.
+        axis; its voxel nearest the tip (n, 3), the lowest z, then y, then x of several; that
+        distance, nm.
     """
     reach, slope, wide = cone
     lo = np.empty(3, np.int64)
@@ -249,7 +256,7 @@ def look_ahead(  # noqa: C901 - one loop nest
                         ids[n] = other
                         n += 1
                 number[last] += 1
-                straight[last] += far - along * along <= wide * wide and along <= STRAIGHT_NM
+                straight[last] += far - along * along <= wide * wide
                 if far < gap[last]:
                     gap[last] = far
                     nearest[last, 0], nearest[last, 1], nearest[last, 2] = x, y, z

@@ -37,7 +37,8 @@ segmentation (by area alone 90 % and 62 %; 9.6 neighbours within 800 nm, 0.9 of 
 """
 FACING_PLACES = 3
 """Share of `JOIN_PLACES` that segments across a gap may fill."""
-FACING_PRIOR = 0.05
+FACING_FIT = 0.1
+"""What lies ahead of an end and fits it less well than this is not asked about."""
 FACING_AREA_UM2 = 0.05
 """A certain continuation across a gap ranks like a contact of this area."""
 AT_END_NM = 100.0
@@ -133,7 +134,7 @@ def _only_apart(across: list[Facing], touching: list[Contact]) -> list[Facing]:
     return [
         f
         for f in across
-        if f.prior >= FACING_PRIOR
+        if f.fit >= FACING_FIT
         and not any(
             c.partner == f.partner and c.point.distance_nm(f.point) < APART_NM for c in touching
         )

@@ -339,7 +339,8 @@ class SuggestionList:
         for joint_set in self.joint_sets:
             won = [i for i in joint_set.members if verdicts.get(i) is Verdict.ACCEPT]
             if joint_set.joint is not None and won:
-                closed.update({i: won[0] for i in joint_set.members if i not in verdicts})
+                is_open = (None, Verdict.SKIP)
+                closed.update({i: won[0] for i in joint_set.members if verdicts.get(i) in is_open})
         return closed
 
     def to_json(self) -> dict[str, Any]:
@@ -383,9 +384,9 @@ class Decision:
     """Every suggestion on screen, as `decisions.log.alternative` writes it.
 
     ``id``, ``kind``, ``segment``, ``partner``, ``point_nm``, ``score``, ``confidence``,
-    ``interval``, ``prior``, ``joint``, and ``verdict``, ``implied``, ``views_sha256``,
-    ``supervoxels`` where known. The answer *none* rejects the open joins among them that have the
-    same ``joint`` as `suggestion`.
+    ``interval``, ``ood``, ``reason``, ``prior``, ``joint``, and ``verdict``, ``implied``,
+    ``views_sha256``, ``supervoxels``, ``propensity`` where known. The answer *none*
+    rejects the open joins among them that have the same ``joint`` as `suggestion`.
     """
     user: str
     key: str

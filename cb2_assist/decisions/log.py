@@ -311,6 +311,7 @@ def alternative(
     implied: bool = False,
     views_sha256: str | None = None,
     supervoxels: tuple[SegmentId, SegmentId | None] | None = None,
+    propensity: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a decision keeps of each suggestion that was on screen.
 
@@ -321,10 +322,12 @@ def alternative(
         implied: It was closed because a rival at its end was accepted.
         views_sha256: Content address of its views, when they were kept.
         supervoxels: Under the two sides of its point, when known.
+        propensity: How it came to be asked, when it is answered together with another.
     """
     shown = suggestion.to_json()
     place = ("id", "kind", "segment", "partner", "point_nm")
-    kept = (*place, "score", "confidence", "interval", "prior", "joint")
+    numbers = ("score", "confidence", "interval", "ood")
+    kept = (*place, *numbers, "reason", "prior", "joint")
     document: dict[str, Any] = {name: shown[name] for name in kept}
     if verdict is not None:
         document["verdict"] = verdict.value
@@ -335,4 +338,6 @@ def alternative(
     if supervoxels is not None:
         a, b = supervoxels
         document["supervoxels"] = [str(a), None if b is None else str(b)]
+    if propensity is not None:
+        document["propensity"] = propensity
     return document

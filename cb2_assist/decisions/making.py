@@ -31,13 +31,31 @@ class Given:
 
 
 def asked_by(
-    verdict: Verdict, suggestion: Suggestion, shown: SuggestionList
+    verdict: Verdict,
+    suggestion: Suggestion,
+    shown: SuggestionList,
+    verdicts: Mapping[str, Verdict],
 ) -> tuple[Suggestion, ...]:
-    """The suggestions that an answer is about: its own, or with *none* the joins of its set."""
+    """The suggestions that an answer is about: its own, or with *none* the open joins of its set.
+
+    As `labels.codec.answered_sites` finds them in the decision.
+
+    Args:
+        verdict: The answer.
+        suggestion: The one that it was given at.
+        shown: The list that it is on.
+        verdicts: Answers in force on the list, by suggestion id.
+    """
     if verdict is not Verdict.NONE:
         return (suggestion,)
+    implied = shown.implied(verdicts)
     return tuple(
-        s for s in shown.suggestions if s.site.kind is Kind.JOIN and s.joint == suggestion.joint
+        s
+        for s in shown.suggestions
+        if s.site.kind is Kind.JOIN
+        and s.joint == suggestion.joint
+        and s.id not in implied
+        and verdicts.get(s.id) not in (Verdict.ACCEPT, Verdict.REJECT)
     )
 
 
@@ -69,8 +87,20 @@ def decision_on(
     is_none = given.verdict is Verdict.NONE
     if is_none and suggestion.site.kind is not Kind.JOIN:
         raise DecisionError("0 answers joins, and this is a cut. Select a join, or reject the cut.")
-    kept = {s.id: keep(s) for s in asked_by(given.verdict, suggestion, shown)}
+    asked = asked_by(given.verdict, suggestion, shown, verdicts)
+    kept = {s.id: keep(s) for s in asked}
     implied = shown.implied(verdicts)
+
+    def as_shown(s: Suggestion) -> dict[str, Any]:
+        known: dict[str, Any] = {"verdict": verdicts.get(s.id), "implied": s.id in implied}
+        if is_none and s.id in kept:
+            known["views_sha256"] = kept[s.id]
+            known["supervoxels"] = (s.site.segment, s.site.partner)
+            # the queue drew one of them; the others came with it
+            drawn = shown.drawn is not None
+            known["propensity"] = shown.propensity_of(s.id) if drawn else given.propensity
+        return alternative(s, **known)
+
     return Decision(
         suggestion=suggestion,
         verdict=given.verdict,
@@ -81,16 +111,7 @@ def decision_on(
         calibrator=shown.calibrator,
         base_rate=shown.base_rates[suggestion.site.kind],
         rank=rank,
-        alternatives=tuple(
-            alternative(
-                s,
-                verdict=verdicts.get(s.id),
-                implied=s.id in implied,
-                views_sha256=kept.get(s.id) if is_none else None,
-                supervoxels=(s.site.segment, s.site.partner) if is_none and s.id in kept else None,
-            )
-            for s in shown.suggestions
-        ),
+        alternatives=tuple(as_shown(s) for s in shown.suggestions),
         user=given.user,
         key=given.key,
         idempotency_key=given.idempotency_key,
@@ -103,5 +124,5 @@ def decision_on(
         propensity=given.propensity,
         joint=is_none,
         reason=suggestion.reason,
-        views_sha256=kept[suggestion.id],
+        views_sha256=kept.get(suggestion.id),
     )

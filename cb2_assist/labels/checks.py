@@ -78,7 +78,7 @@ def _wrong_targets(rows: Rows) -> Iterator[str]:
         "SELECT t.id, t.event, t.target FROM events t LEFT JOIN events d ON d.id = t.target "
         "WHERE t.target IS NOT NULL AND (d.id IS NULL OR d.event <> 'decision' OR d.id > t.id "
         "OR d.user <> t.user OR d.dataset <> t.dataset "
-        "OR (t.event = 'reason' AND d.verdict NOT IN ('reject', 'unsure'))) ORDER BY t.id"
+        "OR (t.event = 'reason' AND d.verdict NOT IN ('reject', 'unsure', 'none'))) ORDER BY t.id"
     ):
         yield f"event {id_} ({event}) names event {target}, which it cannot be about"
     for id_, event, target in rows(

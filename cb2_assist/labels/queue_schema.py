@@ -85,6 +85,16 @@ CREATE TABLE queue_trail (
   detail TEXT NOT NULL
 )"""
 
+# a join between two segments may be at an end of either; a fill sees one after the other
+_ENDS = """
+CREATE TABLE queue_ends (
+  dataset TEXT NOT NULL,
+  version TEXT NOT NULL,
+  site TEXT NOT NULL,
+  joint TEXT NOT NULL,
+  PRIMARY KEY (dataset, version, site, joint)
+) WITHOUT ROWID"""
+
 # a skip is no answer: it sends a site to the next round
 _STATES = """
 CREATE VIEW queue_states AS
@@ -93,12 +103,13 @@ SELECT q.*,
     SELECT 1 FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
     WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site AND s.is_answer = 1
   ) AS is_decided,
-  q.joint IS NOT NULL AND EXISTS (
-    SELECT 1 FROM queue_items r
-    JOIN event_sites s ON s.dataset = r.dataset AND s.version = r.version AND s.site = r.site
-    JOIN decisions_in_force d ON d.id = s.event_id
-    WHERE r.dataset = q.dataset AND r.version = q.version AND r.joint = q.joint AND r.id <> q.id
-      AND s.verdict = 'accept'
+  EXISTS (
+    SELECT 1 FROM queue_ends mine
+    JOIN queue_ends r ON r.dataset = mine.dataset AND r.version = mine.version
+      AND r.joint = mine.joint AND r.site <> mine.site
+    JOIN current_labels a ON a.dataset = r.dataset AND a.version = r.version AND a.site = r.site
+    WHERE mine.dataset = q.dataset AND mine.version = q.version AND mine.site = q.site
+      AND a.verdict = 'accept'
   ) AS is_implied,
   (
     SELECT count(*) FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
@@ -120,10 +131,10 @@ QUEUE_STATEMENTS: tuple[str, ...] = (
     _DRAWS,
     _ITEMS,
     _TRAIL,
+    _ENDS,
     "CREATE INDEX queue_items_by_segment ON queue_items (dataset, version, segment)",
     "CREATE INDEX queue_items_by_partner ON queue_items (dataset, version, partner)",
-    "CREATE INDEX queue_items_by_joint ON queue_items (dataset, version, joint)"
-    " WHERE joint IS NOT NULL",
+    "CREATE INDEX queue_ends_by_joint ON queue_ends (dataset, version, joint)",
     "CREATE INDEX queue_items_by_lease ON queue_items (lease_user) WHERE lease_user IS NOT NULL",
     _STATES,
     *_only_grows("queue_draws"),

@@ -9,15 +9,17 @@ a site and the two can never disagree. Backends share the contract tests in
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 from cb2_assist.core.errors import AssistError, LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Draw, Kind, SegmentId, Site, Suggestion, segment_id
 
+NO_ENDS: Mapping[str, str] = MappingProxyType({})
 LEASE_S = 600.0
 """How long a site that was drawn is kept from others after its page was last seen."""
 
@@ -212,8 +214,19 @@ class QueueStore(Protocol):
     ) -> Fill:
         """Start a fill, or go on with one that was broken off with the same arguments."""
 
-    def put(self, fill_id: int, items: Sequence[QueueItem], *, done: int, now: float) -> Added:
+    def put(
+        self,
+        fill_id: int,
+        items: Sequence[QueueItem],
+        *,
+        done: int,
+        now: float,
+        ends: Mapping[str, str] = NO_ENDS,
+    ) -> Added:
         """Keep a batch, and that the fill has come so far: both or neither.
+
+        ``ends`` has joint sets of sites that were seen again, from another side maybe: a join
+        belongs to one at either of its segments.
 
         A site is there once. Numbers of undecided ones are replaced, decided ones stay as they
         are, and stale ones that are found again are open again.

@@ -171,7 +171,7 @@ def _check_same(conn: sqlite3.Connection, new: NewEvent, stored: LabelEvent) -> 
 def _check_target(conn: sqlite3.Connection, new: NewEvent) -> None:
     """An undo needs a decision in force, a redo one that was undone, of the same person.
 
-    A reason needs a reject or unsure in force.
+    A reason needs a reject, unsure or none in force.
 
     Raises:
         DecisionError: It is not so.
@@ -192,11 +192,11 @@ def _check_target(conn: sqlite3.Connection, new: NewEvent) -> None:
         )
 
 
-_WITH_REASON = (Verdict.REJECT.value, Verdict.UNSURE.value)
+_WITH_REASON = (Verdict.REJECT.value, Verdict.UNSURE.value, Verdict.NONE.value)
 _TURNED = {
     EventKind.UNDO: "undone",
     EventKind.REDO: "redone",
-    EventKind.REASON: "given a reason (a reject or unsure in force)",
+    EventKind.REASON: "given a reason (a reject, unsure or none in force)",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from cb2_assist.core.errors import LabelError
@@ -13,6 +13,7 @@ from cb2_assist.core.records import Draw, Kind, Ood, Site, Suggestion, segment_i
 from cb2_assist.labels.connections import Readers, in_transaction
 from cb2_assist.labels.queue_store import (
     LEASE_S,
+    NO_ENDS,
     Added,
     Fill,
     Lease,
@@ -95,16 +96,31 @@ class SqliteQueueStore:
 
         return self._on_writer(task)
 
-    def put(self, fill_id: int, items: Sequence[QueueItem], *, done: int, now: float) -> Added:
+    def put(
+        self,
+        fill_id: int,
+        items: Sequence[QueueItem],
+        *,
+        done: int,
+        now: float,
+        ends: Mapping[str, str] = NO_ENDS,
+    ) -> Added:
         """See `QueueStore.put`."""
         rows = [_columns(i) for i in items]
 
         def task(conn: sqlite3.Connection) -> Added:
             with in_transaction(conn):
                 what = [_put(conn, fill_id, row, now) for row in rows]
-                conn.execute(
-                    "UPDATE queue_fills SET done = ?, updated_at = ? WHERE id = ?",
+                (place,) = conn.execute(
+                    "UPDATE queue_fills SET done = ?, updated_at = ? WHERE id = ?"
+                    " RETURNING dataset, version",
                     (done, now, fill_id),
+                ).fetchall()
+                own = {r["site"]: r["joint"] for r in rows if r["joint"] is not None}
+                conn.executemany(
+                    "INSERT OR IGNORE INTO queue_ends (dataset, version, site, joint)"
+                    " VALUES (?, ?, ?, ?)",
+                    [(*place, site, joint) for site, joint in {**ends, **own}.items()],
                 )
             return Added(what.count("new"), what.count("updated"))
 

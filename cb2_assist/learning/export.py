@@ -333,10 +333,12 @@ def _write_text(path: Path, lines: Iterable[str]) -> int:
 def _row(store: LabelStore, label: Label, with_names: bool) -> Row:
     event, d = label.event, label.event.decision
     assert d is not None
+    site = _site_columns(label, d)
+    propensity = site.pop("propensity")
     return {
         "event_id": event.id,
         "label_id": _label_id(label, d, store.salt),
-        **_site_columns(label, d),
+        **site,
         "verdict": label.verdict.value,
         "label": int(label.verdict is Verdict.ACCEPT),
         "reject_reason": label.reason,
@@ -349,7 +351,7 @@ def _row(store: LabelStore, label: Label, with_names: bool) -> Row:
         "model": {"name": d.model_name, "sha256": d.model_sha256},
         "calibrator": d.calibrator,
         "user": event.user if with_names else pseudonym(event.user, store.salt),
-        "propensity": d.propensity,
+        "propensity": propensity,
         "score_hidden": d.score_hidden,
         "shown_at": d.shown_at,
         "decided_at": d.decided_at,
@@ -373,11 +375,13 @@ def _site_columns(label: Label, d: Decision) -> Row:
         ood = s["ood"]
         supervoxels: list[str | None] | None = [str(a), None if b is None else str(b)]
         views = d.views_sha256
+        propensity = d.propensity
     else:
         rank, s = next((i, s) for i, s in enumerate(d.alternatives) if s["id"] == label.site)
-        ood = None
+        ood = s.get("ood")
         supervoxels = s.get("supervoxels")
         views = s.get("views_sha256")
+        propensity = s.get("propensity", d.propensity)
     return {
         "suggestion_id": label.site,
         "kind": s["kind"],
@@ -391,4 +395,5 @@ def _site_columns(label: Label, d: Decision) -> Row:
         "rank": rank,
         "supervoxels": supervoxels,
         "views_sha256": views,
+        "propensity": propensity,
     }

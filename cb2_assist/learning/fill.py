@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +31,7 @@ class Judge(Protocol):
         kind: Kind | None = None,
         limit: int = MAX_CANDIDATES,
         *,
-        known: Callable[[list[str]], set[str]] | None = None,
+        known: Callable[[Mapping[str, str | None]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point, without those that are known."""
 
@@ -97,13 +97,13 @@ def fill(
         if (stop is not None and stop.is_set()) or (limit is not None and state.new >= limit):
             break
         before_each()
-        items, missed = _ask(judge, queue, scope, stops[n], kind)
+        items, ends, missed = _ask(judge, queue, scope, stops[n], kind)
         kept = items
         if limit is not None:
             kept = items[: _within_limit(queue, items, limit - state.new)]
         # a stop of which something was left out is asked again when the fill goes on
         done = n + (len(kept) == len(items))
-        added = queue.put(begun.id, kept, done=done, now=clock())
+        added = queue.put(begun.id, kept, ends=ends, done=done, now=clock())
         spent = (time.monotonic() - started) / (n + 1 - begun.done)
         state = FillProgress(
             done,
@@ -140,15 +140,19 @@ def items_of(found: SuggestionList, scope: Scope) -> list[QueueItem]:
 
 def _ask(
     judge: Judge, queue: QueueStore, scope: Scope, stop: Stop, kind: Kind | None
-) -> tuple[list[QueueItem], int]:
-    def known(sites: list[str]) -> set[str]:
-        return queue.known(scope.dataset, scope.version, sites, judge.judge)
+) -> tuple[list[QueueItem], dict[str, str], int]:
+    """Items of a stop, the joint sets of all that was found there, and whether nothing could be."""
+    ends: dict[str, str] = {}
+
+    def known(found: Mapping[str, str | None]) -> set[str]:
+        ends.update({site: joint for site, joint in found.items() if joint is not None})
+        return queue.known(scope.dataset, scope.version, list(found), judge.judge)
 
     try:
         found = judge.suggest(stop.at, stop.segment, kind, known=known)
     except (BackgroundError, OutOfBoundsError, SegmentNotFoundError):
-        return [], 1
-    return items_of(found, scope), 0
+        return [], {}, 1
+    return items_of(found, scope), ends, 0
 
 
 def _is_within(suggestion: Suggestion, scope: Scope) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
@@ -70,7 +70,7 @@ class Assistant(Protocol):
         limit: int = 16,
         *,
         include: Candidate | None = None,
-        known: Callable[[list[str]], set[str]] | None = None,
+        known: Callable[[Mapping[str, str | None]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point; ``include`` is among them, what is ``known`` is not.
 

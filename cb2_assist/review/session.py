@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -66,6 +67,8 @@ class Answer:
     """Time since keydown, more than a moment only when the connection was down."""
     idle_ms: float
     """Part of ``shown_ms`` without any input event."""
+    members: frozenset[str] | None = None
+    """With *none*: the open joins that were visible at keydown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,12 +382,12 @@ class ReviewSession:
         suggestion = next(s for s in shown.suggestions if s.id == answer.suggestion_id)
         try:
             decision = self._decision(answer, suggestion, shown)
-            self._decisions.decide(decision)
+            event = self._decisions.decide(decision)
         except AssistError as error:
             raise self._not_recorded(error) from error
-        text = _said(decision, shown)
+        text = _said(event.decision or decision, shown)
         reason_for = None
-        if answer.verdict in (Verdict.REJECT, Verdict.UNSURE):
+        if answer.verdict in (Verdict.REJECT, Verdict.UNSURE, Verdict.NONE):
             reason_for = ReasonFor(suggestion.id, answer.idempotency_key)
             text += f" {reason_offer()}."
         return self._after_event(
@@ -396,10 +399,10 @@ class ReviewSession:
         )
 
     def give_reason(self, given: GivenReason) -> str:
-        """Record why a verdict was a reject or unsure; durable on return.
+        """Record why a verdict was a reject, unsure or none; durable on return.
 
         Raises:
-            DecisionError: The verdict is not there, is neither, or was undone.
+            DecisionError: The verdict is not there, is none of these, or was undone.
             LabelError: The label file cannot be written; nothing was recorded.
         """
         try:
@@ -516,11 +519,12 @@ class ReviewSession:
             self._change(self._screen, status=text, level="error")
         return DecisionError(text) if isinstance(error, DecisionError) else LabelError(text)
 
-    def _keep_views(self, suggestion: Suggestion) -> str | None:
+    def _keep_views(self, suggestion: Suggestion, until: float) -> str | None:
         if self._views is None:
             return None
         try:
-            evidence: Evidence = self._evidence.get(suggestion, _EVIDENCE_WAIT_S)
+            left_s = max(0.0, until - time.monotonic())
+            evidence: Evidence = self._evidence.get(suggestion, left_s)
         except Exception as error:  # noqa: BLE001  a verdict is worth more than its pictures
             log.warning("The views of suggestion %s are not kept: %s", suggestion.id, error)
             return None
@@ -543,14 +547,24 @@ class ReviewSession:
             propensity=shown.propensity_of(suggestion.id),
         )
         is_here = shown is self._screen.list
-        self._evidence.want(asked_by(given.verdict, suggestion, shown))
+        verdicts = self._screen.verdicts if is_here else self._verdicts_of(shown)
+        asked = asked_by(given.verdict, suggestion, shown, verdicts)
+        ids = {s.id for s in asked}
+        # when nothing is open it is the same answer once more, and the log has it
+        if answer.members is not None and ids and ids != answer.members:
+            raise DecisionError(
+                f"0 was pressed on {len(answer.members)} open joins, and by now {len(ids)} are "
+                "open there. Look again and press 0."
+            )
+        self._evidence.want(asked)
+        until = time.monotonic() + _EVIDENCE_WAIT_S
         return decision_on(
             suggestion.id,
             shown,
             given,
             self._assistant.info,
-            verdicts=self._screen.verdicts if is_here else self._verdicts_of(shown),
-            keep=self._keep_views,
+            verdicts=verdicts,
+            keep=lambda s: self._keep_views(s, until),
         )
 
     # -- the one way to change the screen
@@ -606,6 +620,10 @@ def _said(decision: Decision, shown: SuggestionList) -> str:
     text = f"{VERDICT_WORDS[decision.verdict]}: {describe(suggestion)}."
     if decision.verdict is Verdict.ACCEPT:
         answers = {a["id"]: Verdict(a["verdict"]) for a in decision.alternatives if "verdict" in a}
-        n = len(shown.implied({**answers, suggestion.id: Verdict.ACCEPT}))
+        closed = shown.implied({**answers, suggestion.id: Verdict.ACCEPT}).keys()
+        n = len(closed - shown.implied(answers).keys())
         text += f" {n} other join{'' if n == 1 else 's'} at this end closed." if n else ""
+        rivals = [s for s in shown.suggestions if s.joint == suggestion.joint is not None]
+        if any(answers.get(s.id) is Verdict.ACCEPT for s in rivals if s.id != suggestion.id):
+            text += " Another join at this end is accepted too."
     return text

@@ -117,7 +117,7 @@ class QueueWalk:
             if leave is None or leave.suggestion_id != drawn.site:
                 # pressed before the site on screen was there, or sent again
                 return Step(text="This is the next site.")
-            if self._is_open(drawn.site) and drawn.site not in self._session.screen.implied:
+            if self._is_open(drawn.site):
                 self._session.decide(leave)
         return self._next(shown)
 

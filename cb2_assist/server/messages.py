@@ -217,7 +217,15 @@ def _answer(fields: dict[str, Any], verdict: Verdict) -> Answer:
         shown_ms=_duration(fields, "shown_ms"),
         age_ms=_duration(fields, "age_ms"),
         idle_ms=_duration(fields, "idle_ms"),
+        members=_members(fields) if verdict is Verdict.NONE else None,
     )
+
+
+def _members(fields: dict[str, Any]) -> frozenset[str]:
+    members = fields.get("members")
+    if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
+        raise BadRequestError(f"members must be the ids that none is about, got {_short(members)}.")
+    return frozenset(members)
 
 
 def _reason(fields: dict[str, Any]) -> GiveReason:

@@ -119,7 +119,7 @@ class Pipeline:
         limit: int = MAX_CANDIDATES,
         *,
         include: Candidate | None = None,
-        known: Callable[[list[str]], set[str]] | None = None,
+        known: Callable[[Mapping[str, str | None]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions round a point.
 
@@ -129,7 +129,8 @@ class Pipeline:
             kind: Only this question; None for both.
             limit: Most candidates to judge.
             include: Judged in any case, beside what is found.
-            known: Of the given suggestion ids, those that need not be judged; they are left out.
+            known: Of the given suggestion ids, each with its joint set, those that need not be
+                judged; they are left out.
 
         Raises:
             BackgroundError: No segment at the point.
@@ -149,7 +150,7 @@ class Pipeline:
             self._lone_window(include.site)
             candidates = [include, *candidates]
         if known is not None:
-            left_out = known([self._key(c.site) for c in candidates])
+            left_out = known({self._key(c.site): c.joint for c in candidates})
             candidates = [c for c in candidates if self._key(c.site) not in left_out]
         found = time.perf_counter()
         rendered = self._pool.map(lambda c: self._candidate_stack(cutout, c.site), candidates)

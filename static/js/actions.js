@@ -8,8 +8,13 @@ import { describe, neighbour, openAt, reasonTarget, selectedOf, wordsOf } from "
 
 const NOTHING_SELECTED = "Nothing is selected. Point at a segment and press p.";
 
-/** @param {"accept"|"reject"|"unsure"|"none"} verdict @param {string} word @returns {Action} */
-function decide(verdict, word) {
+/**
+ * @param {"accept"|"reject"|"unsure"|"none"} verdict
+ * @param {string} word
+ * @param {(page: Page, id: string) => object} [more] further fields of the request
+ * @returns {Action}
+ */
+function decide(verdict, word, more = () => ({})) {
   return (page, key) => {
     const chosen = page.view && selectedOf(page.view);
     if (!chosen) return page.say(NOTHING_SELECTED, "warn");
@@ -21,11 +26,16 @@ function decide(verdict, word) {
       key,
       idempotency_key: freshKey(),
       ...page.activity.read(),
+      ...more(page, chosen.id),
     });
     const waiting = page.api.isUp ? "" : " (kept until the connection is back)";
     page.say(`${word} ${describe(chosen)}${waiting} …`);
   };
 }
+
+const answerNone = decide("none", "None of these, at", (page, id) => ({
+  members: page.view ? openAt(page.view, id) : [],
+}));
 
 /** @param {number} step @returns {Action} */
 function move(step) {
@@ -70,7 +80,7 @@ export const ACTIONS = {
     if (openAt(page.view, chosen.id).length === 0) {
       return page.say("No join is open here: each has its answer, or a rival was accepted.", "warn");
     }
-    decide("none", "None of these, at")(page, key);
+    answerNone(page, key);
   },
   next: move(1),
   previous: move(-1),

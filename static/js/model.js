@@ -40,7 +40,9 @@ export function impliedOf(view) {
   for (const { joint, members } of view.list?.joint_sets ?? []) {
     const won = members.find((id) => view.verdicts[id] === "accept");
     if (joint === null || won === undefined) continue;
-    for (const id of members) if (!(id in view.verdicts)) closed[id] = won;
+    for (const id of members) {
+      if ((view.verdicts[id] ?? "skip") === "skip") closed[id] = won;
+    }
   }
   return closed;
 }
@@ -119,7 +121,7 @@ export function project(snapshot, underWay) {
   return view;
 }
 
-const NEEDS_REASON = ["reject", "unsure"];
+const NEEDS_REASON = ["reject", "unsure", "none"];
 
 /**
  * What the next reason would be about once a verdict is recorded.

@@ -177,7 +177,7 @@ def forwarded(shared_server: ServerProcess) -> Iterator[str]:
                 return
             try:
                 far = socket.create_connection(("127.0.0.1", port))
-            except ConnectionRefusedError:  # the server is being restarted
+            except OSError:  # the server is being restarted
                 near.close()
                 continue
             ends.extend([near, far])
@@ -194,7 +194,7 @@ def forwarded(shared_server: ServerProcess) -> Iterator[str]:
 
 
 def test_it_works_through_a_forwarded_port(browser, forwarded: str) -> None:
-    tab = Tab.open(browser, forwarded, takes_over=True)
+    tab = Tab.open(browser, forwarded)
     hosts = set()
     tab.page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
     tab.reload()

@@ -89,6 +89,7 @@ def test_fill_q_f_q_q_restart_q(tab: Tab, labels: str, server: ServerProcess) ->
         "open": n - 3,
         "leased": 1,
         "decided": 1,
+        "implied": 0,
         "skipped": 1,
         "stale": 0,
     }

@@ -95,6 +95,16 @@ def test_a_wider_gap_than_the_reach_is_not_looked_across() -> None:
 
 
 @both_voxel_sizes
+@pytest.mark.parametrize("gap", [300, 380, 440, 480])
+def test_a_continuation_across_a_wide_gap_is_a_candidate(resolution: Resolution, gap: int) -> None:
+    """Of all of `find`, not only looked at."""
+    cutout = tubes(resolution, straight_on(gap))
+    (join,) = (c for c in find(cutout, ID, PointNm(1150, 800, 600)) if c.site.partner == OTHER)
+    assert "across a gap" in join.reason
+    assert join.joint is not None
+
+
+@both_voxel_sizes
 def test_a_foreign_layer_between_does_not_hide_the_partner(resolution: Resolution) -> None:
     cutout = tubes(resolution, straight_on(200), sheet=(TIP + RADIUS + 80, TIP + RADIUS + 160))
     found = ahead(cutout)

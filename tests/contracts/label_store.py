@@ -156,14 +156,12 @@ class LabelStoreContract:
         assert (label.state, label.reason) == (LabelState.IN_FORCE, "mitochondrion")
 
     def test_a_reason_is_given_for_a_reject_or_unsure_only(self, store) -> None:
-        shown = (alternative(suggestion(7)),)
         given = [
             store.append(NewEvent.of(decision(1, Verdict.ACCEPT))),
             store.append(NewEvent.of(decision(2, Verdict.SKIP))),
-            store.append(NewEvent.of(decision(7, Verdict.NONE, joint=True, alternatives=shown))),
         ]
         for event in given:
-            with pytest.raises(DecisionError, match="reject or unsure"):
+            with pytest.raises(DecisionError, match="reject, unsure or none"):
                 store.append(reason(event.id))
         reject = store.append(NewEvent.of(decision(3, Verdict.REJECT)))
         for wrong in (
@@ -175,7 +173,16 @@ class LabelStoreContract:
         ):
             with pytest.raises(DecisionError):
                 store.append(wrong)
-        assert len(list(store.events())) == 4
+        assert len(list(store.events())) == 3
+
+    def test_a_reason_for_none_of_these_is_one_for_each_that_it_rejects(self, store) -> None:
+        shown = (alternative(suggestion(7)), alternative(suggestion(8)))
+        none = store.append(NewEvent.of(decision(7, Verdict.NONE, joint=True, alternatives=shown)))
+        store.append(reason(none.id, "artefact"))
+        assert [(x.site, x.reason) for x in store.labels()] == [
+            (suggestion(7).id, "artefact"),
+            (suggestion(8).id, "artefact"),
+        ]
 
     def test_a_reason_with_the_same_key_is_the_first_one(self, store) -> None:
         event = store.append(NewEvent.of(decision(verdict=Verdict.REJECT)))

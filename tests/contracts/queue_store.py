@@ -151,6 +151,20 @@ class QueueStoreContract:
         store.append(undo(event.id))
         assert states(store, now=NOW + LEASE_S) == {"open": 4}, "it ends with its reason"
 
+    def test_a_site_closes_with_an_end_of_either_of_its_segments(self, store) -> None:
+        put(store, 1, joint="7@1,2,3")
+        put(store, 2)
+        fill = store.queue.begin_fill(ALL, None, "judge", 10, now=NOW)
+        store.queue.put(fill.id, [], done=2, now=NOW, ends={suggestion(2).id: "7@1,2,3"})
+        store.append(NewEvent.of(decision(1)))
+        assert states(store) == {"decided": 1, "implied": 1}
+
+    def test_an_accept_that_became_a_reject_closes_nothing(self, store) -> None:
+        put(store, 1, 2, joint="7@1,2,3")
+        store.append(NewEvent.of(decision(1)))
+        store.append(NewEvent.of(decision(1, verdict=Verdict.REJECT)))
+        assert states(store) == {"decided": 1, "open": 1}
+
     def test_a_rejected_rival_closes_nothing(self, store) -> None:
         put(store, 1, 2, joint="7@1,2,3")
         store.append(NewEvent.of(decision(1, verdict=Verdict.REJECT)))

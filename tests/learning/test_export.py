@@ -124,6 +124,20 @@ def test_none_is_a_reject_of_each_open_join_on_screen(store, log, tmp_path: Path
         assert (row["event_id"], row["n_alternatives"]) == (event.id, 4)
 
 
+def test_joins_that_none_rejects_keep_how_each_came_to_be_asked(store, log, tmp_path: Path) -> None:
+    drawn, came_along = {"how": "queue", "probability": 0.9}, {"how": "queue_list"}
+    shown = (
+        alternative(suggestion(0), propensity=drawn),
+        alternative(suggestion(1), propensity=came_along),
+    )
+    answer = decision(0, Verdict.NONE, joint=True, alternatives=shown, propensity=drawn)
+    log.decide(answer)
+    export_labels(store, out=tmp_path)
+    rows = rows_of(tmp_path)
+    assert [r["propensity"] for r in rows] == [drawn, came_along]
+    assert [r["ood"] for r in rows] == [{"percentile": 12.5, "flag": False}] * 2
+
+
 def test_rivals_of_an_accepted_join_are_never_exported(store, log, tmp_path: Path) -> None:
     at = f"{BIG}@1,2,3"
     rivals = [replace(suggestion(n), joint=at) for n in range(3)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from dataclasses import replace
 from datetime import datetime
 
@@ -26,7 +27,7 @@ from cb2_assist.core.errors import (
     LabelFileReadOnlyError,
 )
 from cb2_assist.core.geometry import PointNm
-from cb2_assist.core.records import Verdict
+from cb2_assist.core.records import Draw, Verdict
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.codec import answered_sites
 from cb2_assist.labels.store import open_store
@@ -421,7 +422,7 @@ def test_none_of_these_rejects_each_open_join_at_the_end_in_one_event(world) -> 
     first, second, cut, third = world.ids
     world.decide(second, Verdict.REJECT)
     text = world.decide(first, Verdict.NONE, key="0")
-    assert text == "None of these: 2 joins at this end rejected."
+    assert text.startswith("None of these: 2 joins at this end rejected. Why? 1 mitochondrion")
     assert world.session.screen.verdicts == dict.fromkeys((first, second, third), Verdict.REJECT)
     assert world.session.screen.selected == cut
     decision = world.log.events[-1].decision
@@ -525,6 +526,61 @@ def test_none_of_these_after_an_accept_has_nothing_to_reject(world, tmp_path) ->
         assert [x.verdict for x in store.labels()] == [Verdict.ACCEPT]
 
 
+def test_none_of_these_is_refused_when_other_joins_were_on_screen(world) -> None:
+    """Pressed on a list that has changed by the time it arrives."""
+    world.propose(ENDING)
+    first, second, _, third = world.ids
+    world.decide(second, Verdict.REJECT)
+    with pytest.raises(DecisionError, match="pressed on 3 open joins, and by now 2 are open"):
+        world.decide(first, Verdict.NONE, members=frozenset((first, second, third)))
+    assert len(world.log.events) == 1
+    world.decide(first, Verdict.NONE, members=frozenset((first, third)))
+    assert len(world.log.events) == 2
+
+
+def test_of_the_joins_that_none_rejects_only_the_drawn_one_was_drawn(world) -> None:
+    found = toy_list(ENDING, AT)
+    drawn = Draw(5, found.suggestions[1].id, "{}", "margin", False, 0.1, 0.9, 12)
+    world.session.show(world.session.begin_move(), lambda: replace(found, drawn=drawn))
+    first, second, _, third = world.ids
+    world.decide(first, Verdict.NONE)
+    decision = world.log.events[-1].decision
+    shown = {a["id"]: a["propensity"] for a in decision.alternatives if "propensity" in a}
+    assert shown[second]["probability"] == 0.9
+    assert decision.propensity["how"] == shown[first]["how"] == shown[third]["how"] == "queue_list"
+
+
+def test_a_skipped_rival_of_an_accepted_join_is_closed_too(world) -> None:
+    world.propose(ENDING)
+    first, second, _, third = world.ids
+    world.decide(first, Verdict.SKIP)
+    world.decide(second)
+    assert world.session.screen.implied == {first: second, third: second}
+
+
+def test_a_second_accept_at_an_end_is_taken_and_said(world) -> None:
+    """Two pieces may both belong there; the person sees them, the list does not."""
+    world.propose(ENDING)
+    first, second, _, _ = world.ids
+    assert "2 other joins at this end closed" in world.decide(first)
+    text = world.decide(second)
+    assert "closed" not in text
+    assert "Another join at this end is accepted too" in text
+
+
+def test_none_of_these_waits_for_views_once_and_not_for_each_join(world, monkeypatch) -> None:
+    monkeypatch.setattr("cb2_assist.review.session._EVIDENCE_WAIT_S", 0.2)
+    never = threading.Event()
+    views_of = world.assistant.views_of
+    world.assistant.views_of = lambda i: (never.wait(5), views_of(i))[1]
+    world.propose(ENDING)
+    begun = time.monotonic()
+    world.decide(world.ids[0], Verdict.NONE)
+    assert time.monotonic() - begun < 0.55
+    assert len(world.log.events) == 1
+    never.set()
+
+
 def test_none_of_these_sent_again_counts_once(world, tmp_path) -> None:
     """The page repeats what was not answered; all is closed then by its own first arrival."""
     with open_store(f"sqlite:///{tmp_path}/labels.sqlite") as store:
@@ -532,6 +588,9 @@ def test_none_of_these_sent_again_counts_once(world, tmp_path) -> None:
         world.session = world.open()
         world.propose(ENDING)
         for _ in range(2):
-            world.decide(world.ids[0], Verdict.NONE, idempotency_key="same")
+            members = frozenset(i for n, i in enumerate(world.ids) if n != 2)
+            again = {"idempotency_key": "same", "members": members}
+            text = world.decide(world.ids[0], Verdict.NONE, **again)
+            assert text.startswith("None of these: 3 joins")
         assert len(list(store.events())) == 1
         assert len(list(store.labels())) == 3

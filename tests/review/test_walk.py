@@ -236,9 +236,26 @@ def test_a_site_that_is_decided_at_the_cursor_leaves_the_queue(world: World) -> 
     n = sum(world.states().values())
     for suggestion in world.session.screen.suggestions:
         world.decide(site=suggestion.id)
-    assert world.states() == {"open": n - 4, "decided": 4}
+    states = world.states()
+    # of other joins at the ends that were joined, none can be right any more
+    assert (states["decided"], states["implied"]) == (4, 2)
+    assert sum(states.values()) == n
     decided = {s.id for s in world.session.screen.suggestions}
     assert not decided & {w.site for w in world.store.queue.waiting(BOX, now=world.now)}
+
+
+def test_q_goes_on_where_a_rival_of_the_site_on_screen_was_accepted(world: World) -> None:
+    """Also where the queue does not know that the two are rivals."""
+    world.fill()
+    seen = []
+    for _ in range(sum(world.states().values())):
+        world.q()
+        seen.append(world.site)
+        ends = [s.id for s in world.session.screen.suggestions if s.joint is not None]
+        if world.site in ends and not world.session.screen.implied:
+            world.decide(site=next(i for i in ends if i != world.site))
+    assert len(set(seen)) > 0.9 * len(seen), "no site comes again and again"
+    assert world.states().get("open", 0) == 0
 
 
 def test_the_segment_of_the_list_goes_before_the_box(world: World) -> None:

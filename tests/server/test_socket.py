@@ -97,12 +97,21 @@ def test_undo_and_redo_go_to_and_fro(page) -> None:
 def test_none_of_these_is_one_event_that_closes_the_end(page, served) -> None:
     _propose(page, ENDING)
     members = [s["id"] for s in page.snapshot["list"]["suggestions"] if s["joint"]]
-    ack = page.decide(members[0], "none")
+    ack = page.decide(members[0], "none", members=members)
     assert ack["ok"], ack
     assert [e.decision.joint for e in served.log.events] == [True]
     assert page.snapshot["verdicts"] == dict.fromkeys(members, "reject")
     page.ask("undo", idempotency_key="u")
     assert page.snapshot["verdicts"] == {}
+
+
+@pytest.mark.parametrize("members", [None, "all", [7]])
+def test_none_of_these_must_say_what_was_on_screen(page, served, members) -> None:
+    _propose(page, ENDING)
+    ack = page.decide(page.snapshot["selected"], "none", members=members)
+    assert not ack["ok"]
+    assert "members must be the ids" in ack["error"]
+    assert served.log.events == []
 
 
 def test_an_accept_shows_its_rivals_closed_until_it_is_undone(page) -> None:

@@ -118,9 +118,11 @@ export class Suggestions extends HTMLElement {
     set(row, "data-mate", String(isMate));
     text(row, ".joint", name);
     const open = mine && s.id === view.selected ? openAt(view, s.id).length : 0;
-    const none = open && mine ? percent(mine.none_of_these) : "";
     const where = name ? `at ${name}` : "at no end";
-    text(row, ".none", none && `0: none of ${open} ${where} · ${none}`);
+    // a share that is made of numbers which are not shown is not shown either
+    const isShown = !view.list?.suggestions.some((o) => o.ood.flag && mine?.members.includes(o.id));
+    const share = open && mine && isShown ? ` · ${percent(mine.none_of_these)}` : "";
+    text(row, ".none", open ? `0: none of ${open} ${where}${share}` : "");
   }
 
   /**
