@@ -166,7 +166,8 @@ class Pipeline:
         suggestions = [
             self._suggestion(c, s, o) for c, s, o in zip(candidates, stacks, outputs, strict=True)
         ]
-        suggestions.sort(key=lambda s: (-s.confidence, s.id))
+        # what the number cannot be trusted for does not go before what it can
+        suggestions.sort(key=lambda s: (s.ood.flag, -s.confidence, s.id))
         return SuggestionList(
             dataset=self.source.info.name,
             version=self.source.info.version,

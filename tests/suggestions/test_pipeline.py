@@ -45,11 +45,11 @@ def test_the_true_partner_and_the_true_neck_are_suggested(found):
     assert any(abs(s.site.point.z - 425) < 60 for s in of_kind(found, Kind.CUT))
 
 
-def test_the_most_confident_comes_first(found):
-    confidences = [s.confidence for s in found.suggestions]
+def test_the_most_confident_comes_first_and_what_is_not_reliable_last(found):
+    order = [(s.ood.flag, -s.confidence) for s in found.suggestions]
 
-    assert len(confidences) >= 2
-    assert confidences == sorted(confidences, reverse=True)
+    assert len(order) >= 2
+    assert order == sorted(order)
 
 
 def test_suggest_is_a_function(assistant, found):

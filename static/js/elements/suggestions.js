@@ -116,7 +116,8 @@ export class Suggestions extends HTMLElement {
     const name = mine?.joint ? `end ${letter(ends.indexOf(mine))}` : "";
     set(row, "data-joint", mine?.joint ?? "");
     set(row, "data-mate", String(isMate));
-    text(row, ".joint", name);
+    text(row, ".joint", name.replace("end ", ""));
+    row.querySelector(".joint")?.setAttribute("title", name);
     const open = mine && s.id === view.selected ? openAt(view, s.id).length : 0;
     const where = name ? `at ${name}` : "at no end";
     // a share that is made of numbers which are not shown is not shown either
