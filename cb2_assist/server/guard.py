@@ -84,6 +84,11 @@ class Secrets:
         """What the page must show besides the cookie to change anything."""
         return self.derived("page")
 
+    def are_known_to(self, query: str) -> bool:
+        """Whether a request's query brings the token: once, and the right one."""
+        given = parse_qs(query).get("token", [])
+        return len(given) == 1 and _same(given[0], self.token)
+
 
 def host_name(text: str) -> str:
     """A name for `--allow-host` as it stands in a Host header.
@@ -163,11 +168,12 @@ class Guard:
             and request.path == "/"
             and request.headers.get("Sec-Fetch-Mode") == "navigate"
             and request.headers.get("Sec-Fetch-Dest") == "document"
-            and self._has_token(request.query)
+            and self._secrets.are_known_to(request.query)
         )
 
     def _wrong_secret(self, request: httputil.HTTPServerRequest) -> str | None:
-        if self._has_token(request.query) or self._has_cookie(request.headers.get_list("Cookie")):
+        has_cookie = self._has_cookie(request.headers.get_list("Cookie"))
+        if has_cookie or self._secrets.are_known_to(request.query):
             return None
         return (
             "The token is missing or wrong. Open the address that cb2-assist printed when it "
@@ -182,7 +188,7 @@ class Guard:
         if _is_upgrade(request):
             offered = map(str.strip, request.headers.get("Sec-WebSocket-Protocol", "").split(","))
             keys = [p.removeprefix(KEY_PROTOCOL) for p in offered if p.startswith(KEY_PROTOCOL)]
-            known = self._has_token(request.query) or any(map(self._is_key, keys))
+            known = self._secrets.are_known_to(request.query) or any(map(self._is_key, keys))
         else:
             known = any(map(self._is_key, request.headers.get_list(KEY_HEADER)))
         if known:
@@ -191,10 +197,6 @@ class Guard:
             "What changes something needs the key that the page got with its cookie. Open the "
             "address that cb2-assist printed when it started; it ends in ?token=…"
         )
-
-    def _has_token(self, query: str) -> bool:
-        given = parse_qs(query).get("token", [])
-        return len(given) == 1 and _same(given[0], self._secrets.token)
 
     def _is_key(self, given: str) -> bool:
         # scripts know the token and nothing else

@@ -49,7 +49,9 @@ class OwnHandler(web.RequestHandler):
 
 
 class PageHandler(OwnHandler):
-    """The page. A token in its address is exchanged for a cookie and a key.
+    """The page. The token in its address is exchanged for a cookie and a key.
+
+    The cookie alone gets neither: the browser shows it to every port of this host.
 
     The token leaves the address bar with the redirect. The key follows in the fragment, which no
     server is ever sent; the page moves it into its origin's storage before anything else
@@ -68,6 +70,10 @@ class PageHandler(OwnHandler):
             self.set_header("Content-Type", "text/html; charset=utf-8")
             self.finish((self._static / "index.html").read_bytes())
             return
+        self.set_header("Cache-Control", "no-store")
+        if not self._secrets.are_known_to(self.request.query):
+            self.redirect("./", status=303)
+            return
         self.set_cookie(
             self._secrets.cookie_name,
             self._secrets.cookie_value,
@@ -75,7 +81,6 @@ class PageHandler(OwnHandler):
             samesite="Strict",
             path="/",
         )
-        self.set_header("Cache-Control", "no-store")
         self._on_arrival()
         to = f"./#key={self._secrets.page_key}"
         if self.request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}:

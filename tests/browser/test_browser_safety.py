@@ -155,6 +155,13 @@ def test_a_page_at_another_port_can_do_nothing(
         connection.request(method, path, headers={**forged, **more})
         assert connection.getresponse().status == 403, path
         connection.close()
+    for path in ("/", "/?token", "/?token=", "/?token=x"):
+        connection = http.client.HTTPConnection(host, timeout=10)
+        connection.request("GET", path, headers={"Host": host, "Cookie": stolen})
+        answer = connection.getresponse()
+        assert "key=" not in answer.getheader("Location", "") + answer.read().decode(), path
+        assert answer.getheader("Set-Cookie") is None, path
+        connection.close()
     context.close()
     assert tab.faults == []
     with open_store(labels_url(tmp_path / "labels.sqlite"), read_only=True) as store:

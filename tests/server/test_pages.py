@@ -39,6 +39,18 @@ def test_a_link_from_elsewhere_is_forwarded_by_our_own_document(served, site: st
     assert "Set-Cookie" in headers
 
 
+@pytest.mark.parametrize("query", ["", "?token=x", "?token=", "?token", "?token={0}&token={0}"])
+def test_the_cookie_alone_gets_no_key_and_no_cookie(served, query: str) -> None:
+    """Another program on this machine has it: the browser sends it to every port."""
+    secrets = Secrets(served.server.token)
+    path = f"/{query.format(secrets.token)}"
+    status, headers, body = served.ask("GET", path, served.reading)
+    assert status in {200, 303}
+    assert headers.get("Location", "./") == "./"
+    assert "Set-Cookie" not in headers
+    assert secrets.page_key.encode() not in body
+
+
 def test_the_printed_address_opens_a_second_browser_too(served) -> None:
     first = served.ask("GET", f"/?token={served.server.token}")
     assert served.ask("GET", f"/?token={served.server.token}")[:2] == first[:2]
