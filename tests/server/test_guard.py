@@ -45,6 +45,20 @@ def test_only_one_right_token_counts(query: str) -> None:
     assert _refusal(f"/?{query}", ("Host", "localhost")) is not None
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ['theme={"mode":"dark"}', "foo[1]=x", "a@b=1", "user=Jane Doe", "k=\u00e9", 'x="un', "=", ";;"],
+)
+def test_another_programs_cookie_does_not_hide_ours(odd: str) -> None:
+    secrets = Secrets("secret")
+    ours, host = f"{secrets.cookie_name}={secrets.cookie_value}", ("Host", "localhost")
+    stale = f"{secrets.cookie_name}=of-another-path"
+    for cookies in (f"{odd}; {ours}", f"{ours}; {odd}", f"{stale}; {ours}", f"{ours};{stale}"):
+        assert _refusal("/", host, ("Cookie", cookies)) is None, cookies
+    assert _refusal("/", host, ("Cookie", odd)) is not None
+    assert _refusal("/", host, ("Cookie", f"x{ours}; {ours}x")) is not None
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_link_may_open_the_page_with_the_token_and_do_nothing_else(site: str) -> None:
     host, foreign = ("Host", "localhost"), ("Sec-Fetch-Site", site)
