@@ -240,10 +240,14 @@ class PageSocket(websocket.WebSocketHandler):
         self._running: set[asyncio.Task[None]] = set()
         self._painted = -1
         self.tab = TabId(
-            self.get_query_argument("tab", "") or token_hex(8),
-            self.get_query_argument("load", "") or token_hex(8),
-            self.get_query_argument("waits", "") == "1",
+            self._word("tab") or token_hex(8),
+            self._word("load") or token_hex(8),
+            self._word("waits") == "1",
         )
+
+    def _word(self, name: str) -> str:
+        """From the query; tornado's own reading of it cannot fail politely at this point."""
+        return self.request.query_arguments.get(name, [b""])[-1].decode("utf-8", "replace")
 
     @property
     def origin(self) -> str:

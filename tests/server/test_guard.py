@@ -33,7 +33,19 @@ def test_loopback_names_pass_with_any_port(host: str) -> None:
         [("Host", "127.0.0.1:99999999")],
         [("Host", "127.0.0.1:65536")],
         [("Host", "127.0.0.1"), ("Origin", "http://127.0.0.1"), ("Origin", "http://evil.example")],
-        [("Host", "127.0.0.1"), ("Origin", "ftp://127.0.0.1")],
+        *(
+            [("Host", "127.0.0.1"), ("Origin", origin)]
+            for origin in (
+                "ftp://127.0.0.1",
+                "http://[::1",
+                "http://[x]",
+                "http://127.0.0.1/x",
+                "http://127.0.0.1/",
+                "http://u@127.0.0.1",
+                "//127.0.0.1",
+                "",
+            )
+        ),
     ],
 )
 def test_odd_headers_are_refused(headers) -> None:
