@@ -160,10 +160,10 @@ class Hub:
                 return session.select(suggestion_id)
             case Preview(shown):
                 return session.set_preview(shown)
-            case Undo(key):
-                return session.undo(key)
-            case Redo(key):
-                return session.redo(key)
+            case Undo(key, seen):
+                return session.undo(key, seen)
+            case Redo(key, seen):
+                return session.redo(key, seen)
 
     def _walk(self, leave: Verdict | None) -> Future[Answer]:
         """The skip among the verdicts, in their order; the list beside them."""
@@ -297,14 +297,18 @@ class PageSocket(websocket.WebSocketHandler):
         """Let another tab change nothing.
 
         What was typed while the tab held the session counts all the same: it was under way when
-        another tab took over, or waited for a connection.
+        another tab took over, or waited for a connection. An undo must say what it was meant for
+        then, since the latest verdict may be the other tab's.
 
         Raises:
             DecisionError: The session belongs to another tab.
         """
         if isinstance(asked, Ping | TakeOver | Share) or self._hub.hold.is_holder(self):
             return
-        if isinstance(asked, Decide | GiveReason | Undo | Redo) and was_typed_while_held(fields):
+        is_clear = isinstance(asked, Decide | GiveReason) or (
+            isinstance(asked, Undo | Redo) and asked.seen is not None
+        )
+        if is_clear and was_typed_while_held(fields):
             return
         raise DecisionError(_TAKEN_OVER)
 

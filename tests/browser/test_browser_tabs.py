@@ -145,6 +145,25 @@ def test_verdicts_typed_without_a_server_count_and_the_holder_stays_the_holder(
     assert decided() == [(one, "accept"), (two, "reject")]
 
 
+def test_undo_and_redo_pressed_without_a_server_are_about_the_verdicts_before_them(
+    first: Tab, shared_server: ServerProcess, decided
+) -> None:
+    zero = first.decide("f")
+    first.expect_restart()
+    shared_server.stop(signal.SIGKILL)
+    first.page.get_by_role("alert").wait_for()
+    one = first.selected_id
+    for key in ("f", "u", "u", "Control+Shift+Z"):
+        first.press(key)
+    two = first.selected_id
+    first.press("d")
+    shared_server.start()
+    first.wait_for_restart()
+    first.settle()
+    assert decided() == [(zero, "accept"), (one, "accept"), (two, "reject")]
+    assert first.verdicts == {zero: "accept", two: "reject"}
+
+
 def test_a_closed_tab_leaves_the_session_to_the_other(first: Tab, second: Tab) -> None:
     asks(second)
     first.page.goto("about:blank")
