@@ -70,6 +70,21 @@ class SegmentIdType(click.ParamType[SegmentId]):
             self.fail(str(e), param, ctx)
 
 
+class UserName(click.ParamType[str]):
+    """A name that labels can carry."""
+
+    name = "name"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """One line of printable text; empty means the login name."""
+        text = str(value)
+        if not text.isprintable():  # nor are bytes that are no text in the terminal's encoding
+            self.fail(f"{text!r} is not one line of printable text", param, ctx)
+        return text
+
+
 def dataset_options(command: F) -> F:
     """``--dataset`` and ``--dataset-file``, one of which is needed."""
     command = click.option(

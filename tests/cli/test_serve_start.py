@@ -92,6 +92,8 @@ def test_a_place_near_the_segment_will_do(serve) -> None:
         (["--at", AT, "--segment", LONE], 1, "Leave out --at to start where the segment is"),
         (["--at", "1,2"], 2, "not three numbers"),
         (["--segment", "x"], 2, "segment id"),
+        (["--user", "\udcff"], 2, "not one line of printable text"),
+        (["--labels", "sqlite:///" + "x" * 300], 2, "cannot be looked at"),
     ],
 )
 def test_what_cannot_be_is_said_at_the_start(serve, words, code, says) -> None:
