@@ -68,7 +68,7 @@ class PageHandler(OwnHandler):
         """Send the page, or set the cookie and send the browser to the bare address."""
         if "token" not in self.request.query_arguments:
             self.set_header("Content-Type", "text/html; charset=utf-8")
-            self.finish((self._static / "index.html").read_bytes())
+            self.finish(self._page())
             return
         self.set_header("Cache-Control", "no-store")
         if not self._secrets.are_known_to(self.request.query):
@@ -91,6 +91,12 @@ class PageHandler(OwnHandler):
         # document begins.
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.finish(_FORWARD.format(to=to))
+
+    def _page(self) -> bytes:
+        """It is told which server this is: one port may have several in turn, each with its key."""
+        named = f'name="cb2-server" content="{self._secrets.server_id}"'.encode()
+        page = (self._static / "index.html").read_bytes()
+        return page.replace(b'name="cb2-server" content=""', named, 1)
 
 
 class ModuleHandler(web.StaticFileHandler):

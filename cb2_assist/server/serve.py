@@ -78,6 +78,7 @@ class MountFactory(Protocol):
         routes: Sequence[tuple[Any, ...]],
         guard: Callable[[Router], Router],
         viewer_token: Callable[[str], str],
+        server_id: str,
     ) -> Mount:
         """Listen."""
 
@@ -139,6 +140,7 @@ class RunningServer:
                 routes=routes,
                 guard=lambda inner: GuardedRouter(Guard(secrets, allowed), inner),
                 viewer_token=lambda origin: secrets.derived(f"viewer {origin}"),
+                server_id=secrets.server_id,
             )
 
         if start_at is None:

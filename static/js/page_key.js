@@ -1,9 +1,13 @@
 /**
  * @file The key that proves to the server that a change comes from this page. Our cookie is sent to
- * every port of this host, the storage of an origin to none, so the key is kept there.
+ * every port of this host, the storage of an origin to none, so the key is kept there, for each
+ * server that was ever at this address: two label files may use a port in turn.
  */
 
-const NAME = "cb2-assist-key";
+/** Where the viewer's frame finds it too (`viewer_key.js`). */
+const NAME = `cb2-assist-key-${
+  /** @type {HTMLMetaElement} */ (document.querySelector("meta[name=cb2-server]")).content
+}`;
 
 /** Take the key out of the address, where the server puts it after the token was exchanged. */
 export function takeKey() {

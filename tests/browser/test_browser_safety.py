@@ -50,6 +50,53 @@ def test_the_redirect_file_leads_to_the_page_and_the_token_stays_behind(
     context.close()
 
 
+def test_a_page_without_its_key_says_what_to_open(browser: Browser, server: ServerProcess) -> None:
+    """As at another forwarded port of the same browser: the cookie goes there, the key does not."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_function("window.cb2?.page.api.isUp")
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "Open the address that it printed when it started" in alert.inner_text()
+    page.goto(server.url)
+    page.wait_for_function("window.cb2?.page.api.isUp")
+    assert not page.get_by_role("alert").is_visible()
+    context.close()
+
+
+def test_two_label_files_used_in_turn_at_one_port_keep_their_keys(
+    browser: Browser, toy_data: Path, tmp_path: Path
+) -> None:
+    first = toy_process(toy_data, tmp_path).start()
+    context = browser.new_context()
+    tab = Tab(context.new_page())
+    tab.go(first.url)
+    first.stop()
+    port = first.url.partition("?")[0].split(":")[2].strip("/")
+    (tmp_path / "other").mkdir()
+    second = toy_process(toy_data, tmp_path / "other")
+    second.command = [*second.command, port]
+    second.start()
+    other = context.new_page()
+    other.goto(second.url)
+    other.wait_for_function("window.cb2?.page.api.isUp")
+    other.close()
+    second.stop()
+    first.start()
+    again = Tab(context.new_page())
+    refused: list[str] = []
+    again.page.on("response", lambda r: refused.append(r.url) if r.status == 403 else None)
+    again.go(first.url.partition("?")[0])
+    again.point_at()
+    again.propose()
+    assert refused == [], "nor do the viewer's own requests lack it"
+    context.close()
+    first.stop()
+
+
 class Neighbour(ThreadingHTTPServer):
     """Another program on this machine, with a page at a port of its own."""
 
