@@ -5,7 +5,9 @@ Who is kept out:
 - **A page on the web.** It can send requests to this machine, and with a name that resolves to
   127.0.0.1 its requests even count as same-origin (DNS rebinding). So the Host must be a loopback
   name or one that was allowed, an Origin must be ours, and the browser must not call the request
-  foreign (Sec-Fetch-Site), except a plain navigation that brings the token.
+  foreign (Sec-Fetch-Site), except a plain navigation that brings the token. A plain navigation to
+  the bare address gets a document without anything secret, which sends the browser on from our
+  own origin; so a link of ours opens wherever it is written down.
 - **Another program's page on this machine**, say a notebook of somebody else at another port. It is
   same-site with us, and the browser sends it our cookie, since cookies do not keep to a port. So
   the cookie alone only reads. What changes anything (every method but GET and HEAD, and the page's
@@ -37,6 +39,7 @@ from tornado import httputil
 from tornado.routing import Router
 
 from cb2_assist.core.errors import UsageError
+from cb2_assist.server.forward import FORWARD_POLICY, forwarding_page
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEY_HEADER = "X-CB2-Assist-Key"
@@ -165,9 +168,21 @@ class Guard:
         return (
             request.method == "GET"
             and request.path == "/"
-            and request.headers.get("Sec-Fetch-Mode") == "navigate"
-            and request.headers.get("Sec-Fetch-Dest") == "document"
+            and _is_navigation(request)
             and self._secrets.are_known_to(request.query)
+        )
+
+    def is_link(self, request: httputil.HTTPServerRequest) -> bool:
+        """Whether a refused request is that of a link of ours, clicked on another site's page.
+
+        Its cookie did not come along; see `server.forward`.
+        """
+        return (
+            self._wrong_target(request) is None
+            and (request.method, request.uri) == ("GET", "/")
+            and "Origin" not in request.headers
+            and request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
+            and _is_navigation(request)
         )
 
     def _wrong_secret(self, request: httputil.HTTPServerRequest) -> str | None:
@@ -222,13 +237,24 @@ class GuardedRouter(Router):
         if reason is None:
             return self._routes.find_handler(request, **kwargs)
         assert request.connection is not None
-        return _Refusal(request.connection, reason, is_head=request.method == "HEAD")
+        if self._guard.is_link(request):
+            return _Forwarding(request.connection, forwarding_page())
+        body = f"403: {reason}\n".encode()
+        return _Refusal(request.connection, body, is_head=request.method == "HEAD")
 
 
 class _Refusal(httputil.HTTPMessageDelegate):
-    def __init__(self, connection: httputil.HTTPConnection, reason: str, *, is_head: bool) -> None:
+    """Answers without reading a body."""
+
+    _START = httputil.ResponseStartLine("HTTP/1.1", 403, "Forbidden")
+    _TYPE = "text/plain; charset=utf-8"
+    _POLICY = "default-src 'none'; frame-ancestors 'self'"
+
+    def __init__(
+        self, connection: httputil.HTTPConnection, body: bytes, *, is_head: bool = False
+    ) -> None:
         self._connection = connection
-        self._body = f"403: {reason}\n".encode()
+        self._body = body
         self._is_head = is_head
 
     def headers_received(
@@ -237,12 +263,13 @@ class _Refusal(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,  # noqa: ARG002
     ) -> None:
         self._connection.write_headers(
-            httputil.ResponseStartLine("HTTP/1.1", 403, "Forbidden"),
+            self._START,
             httputil.HTTPHeaders(
                 {
-                    "Content-Type": "text/plain; charset=utf-8",
+                    "Content-Type": self._TYPE,
                     "Content-Length": str(len(self._body)),
-                    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'self'",
+                    "Content-Security-Policy": self._POLICY,
+                    "Cross-Origin-Opener-Policy": "same-origin",
                     "Cache-Control": "no-store",
                     "Referrer-Policy": "no-referrer",
                     "X-Content-Type-Options": "nosniff",
@@ -251,6 +278,23 @@ class _Refusal(httputil.HTTPMessageDelegate):
             b"" if self._is_head else self._body,
         )
         self._connection.finish()
+
+
+class _Forwarding(_Refusal):
+    """Sends a tab on to the page, from our own origin."""
+
+    _START = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
+    _TYPE = "text/html; charset=utf-8"
+    _POLICY = FORWARD_POLICY
+
+
+def _is_navigation(request: httputil.HTTPServerRequest) -> bool:
+    """Whether it fills a tab, and no frame."""
+    headers = request.headers
+    return (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")) == (
+        "navigate",
+        "document",
+    )
 
 
 def _is_upgrade(request: httputil.HTTPServerRequest) -> bool:

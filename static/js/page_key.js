@@ -9,12 +9,12 @@ const NAME = `cb2-assist-key-${
   /** @type {HTMLMetaElement} */ (document.querySelector("meta[name=cb2-server]")).content
 }`;
 
-/** Take the key out of the address, where the server puts it after the token was exchanged. */
+/** Take the key out of the address, where `forward.js` puts it; a place behind it stays. */
 export function takeKey() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (given === null) return;
-  localStorage.setItem(NAME, given);
-  history.replaceState(null, "", location.pathname);
+  const [, key, place] = /^#key=([0-9a-f]*)&?(.*)$/.exec(location.hash) ?? [];
+  if (key) localStorage.setItem(NAME, key);
+  const rest = key === undefined ? location.hash : place && `#${place}`;
+  history.replaceState(null, "", location.pathname + rest);
 }
 
 /** The key as the newest tab got it; empty before any did. */

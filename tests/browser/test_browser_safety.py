@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from browser_harness import ServerProcess, Tab, toy_process
+from page_fakes import BASE
 from playwright.sync_api import Browser
 
 from cb2_assist.labels.store import labels_url, open_store
@@ -95,6 +96,48 @@ def test_two_label_files_used_in_turn_at_one_port_keep_their_keys(
     assert refused == [], "nor do the viewer's own requests lack it"
     context.close()
     first.stop()
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_a_link_of_ours_on_any_page_opens_where_it_leads(
+    browser: Browser, server: ServerProcess, neighbour: Neighbour, name: str
+) -> None:
+    """Cross-site from the one name and same-site from the other."""
+    ours = server.url.partition("?")[0]
+    link = f"{ours}#at=160,160,160&segment={BASE}"
+    context = browser.new_context()
+    page = context.new_page()
+
+    def click() -> None:
+        page.goto(f"http://{name}:{neighbour.server_address[1]}/")
+        page.evaluate(
+            """(href) => document.body.append(Object.assign(document.createElement("a"),
+              {href, textContent: "link", target: "_self"}))""",
+            link,
+        )
+        page.get_by_text("link").click()
+
+    click()
+    page.get_by_text("this browser was not let in yet").wait_for()
+    assert context.cookies() == []
+    page.goto(server.url)
+    page.wait_for_function("window.cb2?.page.api.isUp")
+    click()
+    page.wait_for_function("(s) => window.cb2?.page.view?.list?.segment === s", arg=str(BASE))
+    assert page.url == ours
+    assert page.evaluate("window.opener") is None
+    context.close()
+
+
+def test_a_place_behind_the_printed_address_is_gone_to(
+    browser: Browser, server: ServerProcess
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{server.url}#at=160,160,160&segment={BASE}")
+    page.wait_for_function("(s) => window.cb2?.page.view?.list?.segment === s", arg=str(BASE))
+    assert page.url == server.url.partition("?")[0]
+    context.close()
 
 
 class Neighbour(ThreadingHTTPServer):

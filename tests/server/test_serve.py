@@ -70,7 +70,7 @@ def test_a_browser_that_brings_the_token_is_told_of_and_no_other(tmp_path, loop)
         Page(served, loop).close()  # as a tab that attaches itself again
         assert served.ask("GET", "/", served.reading)[0] == 200
         assert came == []
-        assert served.ask("GET", f"/?token={served.server.token}")[0] == 303
+        assert served.ask("GET", f"/?token={served.server.token}")[0] == 200
         assert came == [1]
     finally:
         served.server.stop()
