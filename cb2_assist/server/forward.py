@@ -1,7 +1,7 @@
 """A document that sends the browser on to the page.
 
-A strict cookie is not sent with a navigation that began on another site, be it a link in a web-based
-terminal, one of ours in a note, or our own redirect file; nor on a redirect of it. It is sent with
+A strict cookie is not sent with a navigation that began on another site (a link in a web-based
+terminal, one of ours in a note, our own redirect file), nor with a redirect of it. It is sent with
 one that a document of ours begins. The script in it also keeps what stands behind ``#``, which no
 server sees.
 """
