@@ -98,7 +98,7 @@ export class Page {
 
   #refuse() {
     this.say(
-      "Nothing was done: this session is open in another tab. Press Enter to take it over.",
+      "Nothing was done: this session is open in another tab. The button in the middle takes it over.",
       "warn",
     );
   }

@@ -92,6 +92,20 @@ def test_enter_takes_over_and_the_first_tabs_keys_do_nothing(
     assert first.viewer_state()["segments"]
 
 
+def test_enter_in_the_field_for_places_or_on_a_button_takes_nothing_over(
+    first: Tab, second: Tab
+) -> None:
+    asks(second)
+    second.page.get_by_label("Go to coordinates, a segment or a link").fill("160, 160, 160")
+    second.press("Enter")
+    assert second.status.startswith("Nothing was done: this session is open in another tab.")
+    second.page.get_by_label("Copy a link to this site").focus()
+    second.press("Enter")
+    second.settle()
+    assert asks(second) == OPEN_ELSEWHERE
+    assert first.page.evaluate("cb2.page.api.holds")
+
+
 def test_a_verdict_typed_just_before_a_take_over_is_recorded_once(
     first: Tab, second: Tab, decided
 ) -> None:
