@@ -238,7 +238,7 @@ class MemoryLog:
             self._undone.clear()
             return made
 
-    def undo(self, *, idempotency_key: str) -> LabelEvent:
+    def undo(self, *, idempotency_key: str, seen=None) -> LabelEvent:  # noqa: ARG002
         with self._lock:
             if known := self._known(idempotency_key):
                 return known
@@ -248,7 +248,7 @@ class MemoryLog:
             self._undone.append(last)
             return self._append("undo", last.id, idempotency_key, None)
 
-    def redo(self, *, idempotency_key: str) -> LabelEvent:
+    def redo(self, *, idempotency_key: str, seen=None) -> LabelEvent:  # noqa: ARG002
         with self._lock:
             if known := self._known(idempotency_key):
                 return known
@@ -280,6 +280,10 @@ class MemoryLog:
     @property
     def can_redo(self) -> bool:
         return bool(self._undone)
+
+    @property
+    def newest_event(self) -> int:
+        return len(self.events)
 
     def event(self, event_id: int) -> LabelEvent:
         return self.events[event_id - 1]

@@ -11,6 +11,8 @@ import tarfile
 import venv
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
@@ -58,11 +60,17 @@ def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ask(program: Path, tmp_path: Path):
-    """Run the program as a person with an empty home would, far from the checkout."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "CB2_"))}
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Of a person with an empty home."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "CB2_"))}
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
-        environment[name] = str(tmp_path / name.lower())
+        kept[name] = str(tmp_path / name.lower())
+    return kept
+
+
+@pytest.fixture
+def ask(program: Path, tmp_path: Path, environment: dict[str, str]):
+    """Run the program far from the checkout."""
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -136,6 +144,38 @@ def test_it_suggests_on_the_demo_from_the_wheel_alone(ask) -> None:
     assert document["dataset"] == "demo"
     assert document["suggestions"]
     assert all(0 <= s["confidence"] <= 1 for s in document["suggestions"])
+
+
+def test_it_serves_the_page_from_the_wheel_alone(
+    program: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = ["serve", "--dataset", "demo", "--no-browser", "--port", "0"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [str(program), *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert " at http://" in line, (tmp_path / "log").read_text()
+        url = urlsplit(line.split(" at ", 1)[1].strip())
+        browser = build_opener(HTTPCookieProcessor())
+        for path, wanted in (
+            (f"/?{url.query}", b"static/js/forward.js"),
+            ("/", b"static/js/main.js"),
+            ("/static/js/main.js", b"new Page("),
+        ):
+            with browser.open(f"http://{url.netloc}{path}", timeout=30) as answer:
+                assert wanted in answer.read(), path
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+        process.stdout.close()
 
 
 def test_the_source_archive_holds_what_the_readmes_commands_need(tmp_path: Path) -> None:

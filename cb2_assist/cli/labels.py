@@ -169,8 +169,13 @@ def backup(labels: str | None, dataset: str | None, out: Path, as_json: bool) ->
 def verify(labels: str | None, dataset: str | None, as_json: bool) -> None:
     """Check every label and every kept view; exit status 1 when something is wrong.
 
-    The database itself, that nothing was taken out or changed, that each decision can be read and
-    agrees with its columns, and that the views it names are there and unharmed.
+    The database itself and its layout, that the log has no gap, that each event can be read and is
+    about one that is there, that each decision agrees with its columns, and that the views it names
+    are there and unharmed.
+
+    It finds damage, not every change that somebody made on purpose: a reason, a time of recording,
+    or any part of a decision that has no column is not checked against anything, and a log that was
+    cut at its end together with SQLite's count of it looks whole. A backup does.
     """
     from cb2_assist.labels.store import open_store
     from cb2_assist.labels.verify import verify_labels

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cb2_assist.cli.options import Device
 from cb2_assist.core.errors import UsageError
 
 
@@ -38,7 +39,9 @@ from cb2_assist.core.errors import UsageError
 )
 @click.option("--merges", type=click.IntRange(1), default=500, show_default=True, help="For cuts.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]")
+@click.option(
+    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
+)
 def train(
     dataset_files: tuple[Path, ...],
     out: Path,
@@ -101,7 +104,9 @@ def _slab(text: str | None) -> tuple[int, int] | None:
 )
 @click.option("--below-z", type=click.IntRange(0), default=0, help="Training was below this plane.")
 @click.option("--merges", type=click.IntRange(0), default=0, help="Synthetic merges for cuts.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]")
+@click.option(
+    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
+)
 def evaluate(
     data: Path,
     model: Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,6 +71,36 @@ class SegmentIdType(click.ParamType[SegmentId]):
             self.fail(str(e), param, ctx)
 
 
+class UserName(click.ParamType[str]):
+    """A name that labels can carry."""
+
+    name = "name"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """One line of printable text; empty means the login name."""
+        text = str(value)
+        if not text.isprintable():  # nor are bytes that are no text in the terminal's encoding
+            self.fail(f"{text!r} is not one line of printable text", param, ctx)
+        return text
+
+
+class Device(click.ParamType[str]):
+    """Where a network runs; whether that is there is found out when it is loaded."""
+
+    name = "device"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+        text = str(value)
+        if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text) is None:
+            self.fail(f"{text!r} is not auto, cpu, cuda or cuda:N", param, ctx)
+        return text
+
+
 def dataset_options(command: F) -> F:
     """``--dataset`` and ``--dataset-file``, one of which is needed."""
     command = click.option(
@@ -86,6 +117,7 @@ def model_options(command: F) -> F:
     """``--model`` and ``--device``."""
     command = click.option(
         "--device",
+        type=Device(),
         default="auto",
         show_default=True,
         metavar="auto|cpu|cuda[:n]",

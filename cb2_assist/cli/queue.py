@@ -14,6 +14,7 @@ import click
 from cb2_assist.cli.options import (
     SegmentIdType,
     Triple,
+    UserName,
     chosen,
     dataset_options,
     model_options,
@@ -226,7 +227,9 @@ def read_roots(path: Path) -> list[Seed]:
 
 
 def _labels(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--user", help="Whose next site. Default: your login name.")(command)
+    command = click.option(
+        "--user", type=UserName(), help="Whose next site. Default: your login name."
+    )(command)
     return click.option("--labels", metavar="URL", help="Default: the dataset's label file.")(
         command
     )

@@ -9,6 +9,7 @@ import click
 from cb2_assist.cli.options import (
     SegmentIdType,
     Triple,
+    UserName,
     dataset_options,
     model_options,
     open_assistant,
@@ -55,7 +56,7 @@ def _say(text: str) -> None:
 @click.option("--no-browser", is_flag=True, help="Do not open the browser.")
 @click.option("--labels", metavar="URL", help="Default: one sqlite file per dataset and user.")
 @model_options
-@click.option("--user", help="Name on the labels. Default: your login name.")
+@click.option("--user", type=UserName(), help="Name on the labels. Default: your login name.")
 @click.option("--keys", default="default", show_default=True, metavar="PRESET", help="Key preset.")
 @click.option("--at", type=Triple(), help="Where to start; default: where you stopped.")
 @click.option(

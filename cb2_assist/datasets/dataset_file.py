@@ -197,12 +197,21 @@ def write_dataset_file(path: Path, dataset: DatasetFile) -> None:
 
 
 def _existing(path: Path) -> Path:
-    path = path.expanduser().absolute()
-    if path.is_dir():
+    try:
+        str(path).encode()  # bytes that are no text are refused here, and not where it is printed
+        path = path.expanduser().absolute()
+        is_folder, is_there = path.is_dir(), path.exists()
         inside = path / FILE_NAME
-        hint = f" Did you mean {inside}?" if inside.is_file() else ""
+        hint = f" Did you mean {inside}?" if is_folder and inside.is_file() else ""
+    except (OSError, RuntimeError, ValueError) as e:
+        why = (isinstance(e, OSError) and e.strerror) or e
+        raise DatasetError(
+            f"The dataset file {str(path)!r} cannot be looked at: {why}. Name a file that you may "
+            "read; cb2-assist import-volume makes one from a volume."
+        ) from e
+    if is_folder:
         raise DatasetError(f"{path} is a folder, a dataset file is needed.{hint}")
-    if not path.exists():
+    if not is_there:
         raise DatasetError(
             f"There is no dataset file {path}. cb2-assist import-volume makes one from a volume."
         )

@@ -7,6 +7,7 @@ the store's protocol only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
@@ -16,6 +17,21 @@ from cb2_assist.labels.codec import answered_sites
 from cb2_assist.labels.store import EventKind, EventStep, LabelStore, NewEvent, StaleEventError
 
 _MOST_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a person had before them when they asked to undo or redo, so that it hits nothing else.
+
+    Attributes:
+        after: `DecisionLog.newest_event` as it was on screen.
+        own: Idempotency keys of what they had asked for since.
+        needs: The key among them of the last verdict, which has to be recorded first.
+    """
+
+    after: int
+    own: tuple[str, ...] = ()
+    needs: str | None = None
 
 
 class DecisionLog:
@@ -50,6 +66,11 @@ class DecisionLog:
         """Whether the last thing done was to undo."""
         return bool(self._undone)
 
+    @property
+    def newest_event(self) -> int:
+        """Id of this person's latest event that was read; 0 before the first."""
+        return self._last_id
+
     def decide(self, decision: Decision) -> LabelEvent:
         """Record an answer; the same idempotency key again returns the first event.
 
@@ -78,26 +99,34 @@ class DecisionLog:
             self._catch_up()
         return event
 
-    def undo(self, *, idempotency_key: str) -> LabelEvent:
+    def undo(self, *, idempotency_key: str, seen: Seen | None = None) -> LabelEvent:
         """Take back this person's latest decision that is in force.
+
+        Args:
+            idempotency_key: As for decisions.
+            seen: What was known when this was asked for; None: whatever is the latest is meant.
 
         Returns:
             The event; its ``target`` is the decision's id.
 
         Raises:
-            DecisionError: There is none.
+            DecisionError: There is none, or the latest is not what was meant.
             LabelError: As for `decide`.
         """
-        return self._turn(EventKind.UNDO, idempotency_key)
+        return self._turn(EventKind.UNDO, idempotency_key, seen)
 
-    def redo(self, *, idempotency_key: str) -> LabelEvent:
+    def redo(self, *, idempotency_key: str, seen: Seen | None = None) -> LabelEvent:
         """Put back the decision that was undone last, unless one was made since.
 
+        Args:
+            idempotency_key: As for decisions.
+            seen: As for `undo`.
+
         Raises:
-            DecisionError: There is none.
+            DecisionError: There is none, or the latest is not what was meant.
             LabelError: As for `decide`.
         """
-        return self._turn(EventKind.REDO, idempotency_key)
+        return self._turn(EventKind.REDO, idempotency_key, seen)
 
     def current(self) -> Mapping[str, LabelEvent]:
         """The decision in force for each answered site of this version, by suggestion id.
@@ -169,11 +198,11 @@ class DecisionLog:
         """Every event of this person in the dataset, oldest first."""
         return self._store.events(dataset=self._dataset, user=self._user)
 
-    def _turn(self, kind: EventKind, key: str) -> LabelEvent:
+    def _turn(self, kind: EventKind, key: str, seen: Seen | None) -> LabelEvent:
         with self._lock:
             for _ in range(_MOST_TRIES):
                 try:
-                    event = self._store.append(self._turn_event(kind, key))
+                    event = self._store.append(self._turn_event(kind, key, seen))
                 except StaleEventError:
                     self._catch_up()
                     continue
@@ -184,9 +213,12 @@ class DecisionLog:
             "again."
         )
 
-    def _turn_event(self, kind: EventKind, key: str) -> NewEvent:
+    def _turn_event(self, kind: EventKind, key: str, seen: Seen | None) -> NewEvent:
         """What to append; for a key that was used before, the store returns what it has."""
         self._catch_up()
+        # what was sent again has been judged when it first arrived
+        if seen is not None and self._store.find(key) is None:
+            self._check_seen(kind, seen)
         stack = self._done if kind is EventKind.UNDO else self._undone
         if stack:
             target = stack[-1]
@@ -207,6 +239,25 @@ class DecisionLog:
             target=target,
             after=self._last_id,
         )
+
+    def _check_seen(self, kind: EventKind, seen: Seen) -> None:
+        """Refuse to hit another decision than the one that was meant.
+
+        Raises:
+            DecisionError: The latest event is neither on screen nor the person's own.
+        """
+        if seen.needs is not None and self._store.find(seen.needs) is None:
+            raise DecisionError(
+                f"NOT done: the verdict before this {kind.value} was not recorded. Look at the "
+                "list and press the key again."
+            )
+        known = {event.id for key in seen.own if (event := self._store.find(key)) is not None}
+        newer = self._store.steps(dataset=self._dataset, user=self._user, after=seen.after)
+        if any(s.event is not EventKind.REASON and s.id not in known for s in newer):
+            raise DecisionError(
+                f"NOT done: {self._user} has decided something else since this {kind.value} was "
+                "asked for, in another tab or program. Look at the list and press the key again."
+            )
 
     def _target_of_reason(self, suggestion_id: str, decision_key: str | None) -> int:
         if decision_key is None:

@@ -91,17 +91,27 @@ class TorchCheck:
 
     name = "torch"
 
-    def __init__(self, command: tuple[str, ...] = ("-m", "cb2_assist.model.hardware")) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(
+        self,
+        command: tuple[str, ...] = ("-m", "cb2_assist.model.hardware"),
+        python: str = sys.executable,
+    ) -> None:
+        self._failure: OSError | None = None
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                [python, *command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except OSError as e:
+            self._failure = e
 
     def __call__(self) -> Check:
         """Version, threads and graphics cards."""
         advice = "Run pip install --force-reinstall torch torchvision in this environment."
+        if self._failure is not None:
+            return fail("torch", f"no process can be started: {self._failure}", advice)
         try:
             out, errors = self._process.communicate(timeout=_TORCH_S)
         except subprocess.TimeoutExpired:

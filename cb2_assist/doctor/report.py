@@ -71,11 +71,16 @@ def examine(name: str, look: Callable[[], Check]) -> Check:
     """
     try:
         return look()
-    except AssistError as e:  # its message says what to do
-        return fail(name, str(e))
     except Exception as e:  # noqa: BLE001 - that is what is asked for here
-        return fail(
-            name,
-            f"{type(e).__name__}: {e}".splitlines()[0],
-            "Install cb2-assist again in a fresh environment; if it stays, report it.",
-        )
+        return broken(name, e)
+
+
+def broken(name: str, error: Exception) -> Check:
+    """The finding that an exception is."""
+    if isinstance(error, AssistError):  # its message says what to do
+        return fail(name, str(error))
+    return fail(
+        name,
+        f"{type(error).__name__}: {error}".splitlines()[0],
+        "Install cb2-assist again in a fresh environment; if it stays, report it.",
+    )

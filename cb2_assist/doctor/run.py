@@ -18,7 +18,7 @@ from cb2_assist.doctor.installation import (
 )
 from cb2_assist.doctor.labels import check_labels
 from cb2_assist.doctor.machine import check_browser, check_demo, check_folder, check_port
-from cb2_assist.doctor.report import Check, examine, fail, ok
+from cb2_assist.doctor.report import Check, broken, examine, ok
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,19 @@ def diagnose(patient: Patient) -> Iterator[Check]:
         yield examine("page", check_page)
         yield examine("model", lambda: check_model(patient.model))
         yield examine("numba cache", check_numba)
-        yield from _places(patient)
-        yield from _dataset(patient)
+        yield from _whole("places", _places(patient))
+        yield from _whole("dataset", _dataset(patient))
     finally:
         last = examine("torch", torch)
     yield last
+
+
+def _whole(name: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """The checks of a part, and a finding where looking for what to check goes wrong."""
+    try:
+        yield from checks
+    except Exception as e:  # noqa: BLE001 - one broken thing hides no other
+        yield broken(name, e)
 
 
 def _places(patient: Patient) -> Iterator[Check]:
@@ -68,8 +76,8 @@ def _places(patient: Patient) -> Iterator[Check]:
     if patient.labels or patient.dataset or patient.dataset_file:
         try:
             path = _label_file(patient)
-        except AssistError as e:
-            yield fail("labels", str(e))
+        except Exception as e:  # noqa: BLE001 - the other places are looked at all the same
+            yield broken("labels", e)
     if path is not None:
         yield examine("labels", partial(check_labels, path))
     yield examine("port", partial(_port, path))
@@ -129,8 +137,8 @@ def _parts(file: Path) -> Iterator[Check]:
 
     try:
         dataset = read_dataset_file(file)
-    except AssistError as e:
-        yield fail("dataset", str(e))
+    except Exception as e:  # noqa: BLE001 - it is told, whatever it is
+        yield broken("dataset", e)
         return
     yield ok("dataset", f"{dataset.name} ({dataset.species}, {dataset.licence}), {file}")
     for name, look in parts_of(dataset):

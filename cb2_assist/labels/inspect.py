@@ -45,8 +45,12 @@ def look_at(path: Path) -> LabelFileFacts:
     Raises:
         LabelError: It is damaged, of another program, newer than this one, or cannot be read.
     """
-    exists = path.exists()
-    place = path if exists else existing_parent(path)
+    try:
+        exists = path.exists()
+        place = path if exists else existing_parent(path)
+        is_private = not exists or os.name == "nt" or not path.stat().st_mode & 0o077
+    except OSError as e:
+        raise label_error(path, e) from e
     kind = file_system_of(place)
     events, schema = _contents(path) if exists else (None, len(MIGRATIONS))
     return LabelFileFacts(
@@ -55,7 +59,7 @@ def look_at(path: Path) -> LabelFileFacts:
         newest=len(MIGRATIONS),
         file_system=kind,
         is_wal_safe=is_wal_safe(kind),
-        is_private=not exists or os.name == "nt" or not path.stat().st_mode & 0o077,
+        is_private=is_private,
         is_writable=os.access(place, os.W_OK),
         holder=holder_of(path),
     )

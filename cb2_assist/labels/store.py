@@ -197,7 +197,7 @@ def label_file(url: str) -> Path:
     """The absolute path that a ``sqlite:///`` URL names.
 
     Raises:
-        UsageError: Another scheme, or no path.
+        UsageError: Another scheme, no path, or one that cannot be looked at.
     """
     scheme, sep, rest = url.partition("://")
     how = "Write sqlite:///labels.sqlite or sqlite:////absolute/path/labels.sqlite."
@@ -211,10 +211,20 @@ def label_file(url: str) -> Path:
         )
     if not rest.startswith("/") or rest.strip("/") in ("", ":memory:") or "\0" in rest:
         raise UsageError(f"The labels URL {url!r} names no file. {how}")
-    path = Path(rest[1:]).expanduser()
-    if rest.endswith("/") or path.is_dir():
+    try:
+        rest.encode()  # bytes that are no text are refused here, and not where they are printed
+        path = Path(rest[1:]).expanduser()
+        is_folder = rest.endswith("/") or path.is_dir()
+        path = path.resolve()
+    except (OSError, RuntimeError, ValueError) as e:
+        why = (isinstance(e, OSError) and e.strerror) or e
+        raise UsageError(
+            f"The label file {url!r} cannot be looked at: {why}. Name one with a short name in a "
+            f"folder of yours. {how}"
+        ) from e
+    if is_folder:
         raise UsageError(f"The labels URL {url!r} names a folder, not a file. {how}")
-    return path.resolve()
+    return path
 
 
 def labels_url(path: Path) -> str:

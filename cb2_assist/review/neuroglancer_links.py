@@ -27,7 +27,8 @@ ASKED = "asked"
 
 _MOST_SEGMENTS = 100_000
 _PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "": 1.0}
-_STRING = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+# An open string reaches to the end, and nothing is tried twice: the time stays linear in any text.
+_STRING = re.compile(r"""(['"])(?:(?!\1)[^\\]|\\.)*+(\1|\\?\Z)""", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +188,16 @@ def _state(text: str) -> dict[str, Any]:
 
 
 def _plain_json(text: str) -> str:
-    """JSON from the form of old links, with single quotes and with _ for a comma."""
+    """JSON from the form of old links, with single quotes and with _ for a comma.
+
+    Empty when a string in it has no end.
+    """
     out, position = [], 0
     for match in _STRING.finditer(text):
         out.append(re.sub("[&_]", ",", text[position : match.start()]))
         literal = match.group()
+        if match[2] != match[1]:
+            return ""
         if literal.startswith("'"):
             inner = literal[1:-1].replace("\\'", "'")
             literal = '"' + re.sub(r'(?<!\\)"', r"\"", inner) + '"'
@@ -206,7 +212,14 @@ def _place(state: dict[str, Any], voxel: Resolution) -> LinkedPlace:
         at, counted = _position(state, voxel)
         asked, site = _our_site(state, voxel)
         segments = tuple(_segments(state))
-    except (AssistError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (
+        AssistError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise BadRequestError(
             f"The state in that Neuroglancer link has another form than known ({error}). Paste the "
             "position alone: x, y, z."

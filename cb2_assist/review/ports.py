@@ -16,6 +16,7 @@ from cb2_assist.core.records import (
     Verdict,
 )
 from cb2_assist.datasets.source import Cutout, DatasetInfo, ViewerLayers
+from cb2_assist.decisions.log import Seen
 
 
 class Place(Protocol):
@@ -104,14 +105,18 @@ class Log(Protocol):
     def can_redo(self) -> bool:
         """Whether the last thing done was an undo."""
 
+    @property
+    def newest_event(self) -> int:
+        """Id of the latest event; 0 before the first."""
+
     def decide(self, decision: Decision) -> LabelEvent:
         """Record; durable on return. The same idempotency key again gives the first event."""
 
-    def undo(self, *, idempotency_key: str) -> LabelEvent:
-        """Take the last standing decision back."""
+    def undo(self, *, idempotency_key: str, seen: Seen | None = None) -> LabelEvent:
+        """Take the last standing decision back, unless it is not the one that was ``seen``."""
 
-    def redo(self, *, idempotency_key: str) -> LabelEvent:
-        """Bring back what the last undo took."""
+    def redo(self, *, idempotency_key: str, seen: Seen | None = None) -> LabelEvent:
+        """Bring back what the last undo took; ``seen`` as for `undo`."""
 
     def give_reason(
         self,

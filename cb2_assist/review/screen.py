@@ -72,6 +72,8 @@ class Screen:
     status: Status = Status("Point at a segment and press p.")
     can_undo: bool = False
     can_redo: bool = False
+    newest_event: int = 0
+    """Up to where the verdicts follow the log, see `decisions.log.Seen`."""
     reason_for: ReasonFor | None = None
     """The last reject or unsure, until the next verdict, undo, redo or list."""
     queue: QueueMark | None = None
@@ -120,6 +122,7 @@ class Screen:
             },
             "can_undo": self.can_undo,
             "can_redo": self.can_redo,
+            "newest_event": self.newest_event,
             "reason_for": self.reason_for.to_json() if self.reason_for else None,
             "queue": self._queue_json(),
             "colours": {

@@ -27,6 +27,7 @@ from cb2_assist.core.records import (
     SuggestionList,
     Verdict,
 )
+from cb2_assist.decisions.log import Seen
 from cb2_assist.decisions.making import Given, asked_by, decision_on
 from cb2_assist.labels.codec import answered_sites
 from cb2_assist.review.evidence import Evidence, EvidenceCache
@@ -120,7 +121,7 @@ class ReviewSession:
         self._resumed = threading.Event()
         self._resumed.set()
         self._evidence = EvidenceCache(assistant, self._evidence_ready)
-        self._screen = Screen(can_undo=decisions.can_undo, can_redo=decisions.can_redo)
+        self._screen = Screen(**self._standing())
 
     @property
     def screen(self) -> Screen:
@@ -426,33 +427,42 @@ class ReviewSession:
             self._change(self._screen, status=text, level="good")
         return text
 
-    def undo(self, idempotency_key: str) -> str:
+    def undo(self, idempotency_key: str, seen: Seen | None = None) -> str:
         """Take the last verdict back.
 
-        Raises:
-            DecisionError: Nothing stands that could be undone.
-            LabelError: The label file cannot be written.
-        """
-        return self._step("Undone", self._decisions.undo, idempotency_key)
-
-    def redo(self, idempotency_key: str) -> str:
-        """Bring back the verdict that was last undone.
+        Args:
+            idempotency_key: The same one again counts once.
+            seen: What the page showed when this was asked for; None: whatever is last is meant.
 
         Raises:
-            DecisionError: Nothing was undone last.
+            DecisionError: Nothing stands that could be undone, or something else than was meant.
             LabelError: The label file cannot be written.
         """
-        return self._step("Redone", self._decisions.redo, idempotency_key)
+        return self._step("Undone", self._decisions.undo, idempotency_key, seen)
 
-    def _step(self, word: str, act: Callable[..., LabelEvent], idempotency_key: str) -> str:
+    def redo(self, idempotency_key: str, seen: Seen | None = None) -> str:
+        """Bring back the verdict that was last undone; ``seen`` as for `undo`.
+
+        Raises:
+            DecisionError: Nothing was undone last, or something else than was meant.
+            LabelError: The label file cannot be written.
+        """
+        return self._step("Redone", self._decisions.redo, idempotency_key, seen)
+
+    def _step(
+        self, word: str, act: Callable[..., LabelEvent], idempotency_key: str, seen: Seen | None
+    ) -> str:
         try:
-            event = act(idempotency_key=idempotency_key)
+            event = act(idempotency_key=idempotency_key, seen=seen)
             assert event.target is not None
             decision = self._decisions.event(event.target).decision
         except AssistError as error:
             with self._lock:
                 level = "warn" if isinstance(error, DecisionError) else "error"
-                self._change(self._screen, status=str(error), level=level)
+                # another program may have decided: pressed again, the key means what is shown now
+                stands = self._standing()
+                now = replace(self._screen, verdicts=self._verdicts_of(self._screen.list), **stands)
+                self._change(now, status=str(error), level=level)
             raise
         assert decision is not None
         what = f"{VERDICT_WORDS[decision.verdict].lower()} {describe(decision.suggestion)}"
@@ -479,9 +489,9 @@ class ReviewSession:
         moves_on: bool = False,
         reason_for: ReasonFor | None = None,
     ) -> str:
-        can = (self._decisions.can_undo, self._decisions.can_redo)
+        stands = self._standing()
         known = self._screen.list
-        verdicts = self._verdicts_of(known) if known else {}
+        verdicts = self._verdicts_of(known)
         with self._lock:
             now = self._screen
             if now.list is not known:  # a proposal came in between and has looked them up itself
@@ -503,9 +513,8 @@ class ReviewSession:
                     verdicts=verdicts,
                     selected=selected,
                     preview=now.preview and selected == now.selected,
-                    can_undo=can[0],
-                    can_redo=can[1],
                     reason_for=reason_for,
+                    **stands,
                 ),
                 status=text,
                 level=level,
@@ -569,8 +578,18 @@ class ReviewSession:
 
     # -- the one way to change the screen
 
-    def _verdicts_of(self, found: SuggestionList) -> dict[str, Verdict]:
-        stand = {s.id: self._decisions.verdict(s.id) for s in found.suggestions}
+    def _standing(self) -> dict[str, Any]:
+        """To be read before the verdicts, which may then be newer than it says but not older."""
+        log = self._decisions
+        return {
+            "newest_event": log.newest_event,
+            "can_undo": log.can_undo,
+            "can_redo": log.can_redo,
+        }
+
+    def _verdicts_of(self, found: SuggestionList | None) -> dict[str, Verdict]:
+        suggestions = found.suggestions if found else ()
+        stand = {s.id: self._decisions.verdict(s.id) for s in suggestions}
         return {i: verdict for i, verdict in stand.items() if verdict is not None}
 
     def _change(self, screen: Screen, *, status: str | None = None, level: str = "info") -> None:

@@ -100,9 +100,11 @@ class StateFile:
             raise
 
     def _load(self) -> Saved:
-        if self._path is None or not self._path.is_file():
+        if self._path is None:
             return Saved()
         try:
+            if not self._path.is_file():
+                return Saved()
             is_secret = _made_private(self._path)
             saved = _parsed(json.loads(self._path.read_text(encoding="utf-8")))
             if not is_secret:  # the next reader must not take the old token for a secret

@@ -87,7 +87,10 @@ class BrowserOpening:
 
     def _give_up(self) -> None:
         if self._remove():
-            self._say("no browser has come; open the address above")
+            self._say(
+                "no browser has come. One in a sandbox (snap, flatpak) may not read the file that "
+                f"leads it here, below {self._folder}; open the address above in it instead"
+            )
 
     def _remove(self) -> bool:
         with self._lock:

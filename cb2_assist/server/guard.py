@@ -5,7 +5,9 @@ Who is kept out:
 - **A page on the web.** It can send requests to this machine, and with a name that resolves to
   127.0.0.1 its requests even count as same-origin (DNS rebinding). So the Host must be a loopback
   name or one that was allowed, an Origin must be ours, and the browser must not call the request
-  foreign (Sec-Fetch-Site), except a plain navigation that brings the token.
+  foreign (Sec-Fetch-Site), except a plain navigation that brings the token. A plain navigation to
+  the bare address gets a document without anything secret, which sends the browser on from our
+  own origin; so a link of ours opens wherever it is written down.
 - **Another program's page on this machine**, say a notebook of somebody else at another port. It is
   same-site with us, and the browser sends it our cookie, since cookies do not keep to a port. So
   the cookie alone only reads. What changes anything (every method but GET and HEAD, and the page's
@@ -31,13 +33,13 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from tornado import httputil
 from tornado.routing import Router
 
 from cb2_assist.core.errors import UsageError
+from cb2_assist.server.forward import FORWARD_POLICY, forwarding_page
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEY_HEADER = "X-CB2-Assist-Key"
@@ -83,6 +85,11 @@ class Secrets:
     def page_key(self) -> str:
         """What the page must show besides the cookie to change anything."""
         return self.derived("page")
+
+    def are_known_to(self, query: str) -> bool:
+        """Whether a request's query brings the token: once, and the right one."""
+        given = parse_qs(query).get("token", [])
+        return len(given) == 1 and _same(given[0], self.token)
 
 
 def host_name(text: str) -> str:
@@ -146,9 +153,9 @@ class Guard:
 
     def _wrong_origin(self, request: httputil.HTTPServerRequest) -> str | None:
         headers = request.headers
+        ours = {f"{scheme}://{headers['Host']}" for scheme in ("http", "https")}
         for origin in headers.get_list("Origin"):
-            parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or parts.netloc != headers["Host"]:
+            if origin not in ours:  # as text: a malformed one must not reach a parser
                 return f"A page from {origin[:200]!r} may not use this server."
         # for a WebSocket some browsers say cross-site always; there an Origin is asked for instead
         site = headers.get("Sec-Fetch-Site", "none")
@@ -161,13 +168,26 @@ class Guard:
         return (
             request.method == "GET"
             and request.path == "/"
-            and request.headers.get("Sec-Fetch-Mode") == "navigate"
-            and request.headers.get("Sec-Fetch-Dest") == "document"
-            and self._has_token(request.query)
+            and _is_navigation(request)
+            and self._secrets.are_known_to(request.query)
+        )
+
+    def is_link(self, request: httputil.HTTPServerRequest) -> bool:
+        """Whether a refused request is that of a link of ours, clicked on another site's page.
+
+        Its cookie did not come along; see `server.forward`.
+        """
+        return (
+            self._wrong_target(request) is None
+            and (request.method, request.uri) == ("GET", "/")
+            and "Origin" not in request.headers
+            and request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
+            and _is_navigation(request)
         )
 
     def _wrong_secret(self, request: httputil.HTTPServerRequest) -> str | None:
-        if self._has_token(request.query) or self._has_cookie(request.headers.get_list("Cookie")):
+        has_cookie = self._has_cookie(request.headers.get_list("Cookie"))
+        if has_cookie or self._secrets.are_known_to(request.query):
             return None
         return (
             "The token is missing or wrong. Open the address that cb2-assist printed when it "
@@ -182,7 +202,7 @@ class Guard:
         if _is_upgrade(request):
             offered = map(str.strip, request.headers.get("Sec-WebSocket-Protocol", "").split(","))
             keys = [p.removeprefix(KEY_PROTOCOL) for p in offered if p.startswith(KEY_PROTOCOL)]
-            known = self._has_token(request.query) or any(map(self._is_key, keys))
+            known = self._secrets.are_known_to(request.query) or any(map(self._is_key, keys))
         else:
             known = any(map(self._is_key, request.headers.get_list(KEY_HEADER)))
         if known:
@@ -192,23 +212,14 @@ class Guard:
             "address that cb2-assist printed when it started; it ends in ?token=…"
         )
 
-    def _has_token(self, query: str) -> bool:
-        given = parse_qs(query).get("token", [])
-        return len(given) == 1 and _same(given[0], self._secrets.token)
-
     def _is_key(self, given: str) -> bool:
         # scripts know the token and nothing else
         return _same(given, self._secrets.page_key) or _same(given, self._secrets.token)
 
     def _has_cookie(self, headers: list[str]) -> bool:
-        for header in headers:
-            try:
-                morsel = SimpleCookie(header).get(self._secrets.cookie_name)
-            except CookieError:
-                continue
-            if morsel is not None and _same(morsel.value, self._secrets.cookie_value):
-                return True
-        return False
+        # by hand: a parser may stop at another program's odd cookie, and ours often come behind it
+        ours = f"{self._secrets.cookie_name}={self._secrets.cookie_value}"
+        return any(_same(pair.strip(), ours) for header in headers for pair in header.split(";"))
 
 
 class GuardedRouter(Router):
@@ -226,13 +237,24 @@ class GuardedRouter(Router):
         if reason is None:
             return self._routes.find_handler(request, **kwargs)
         assert request.connection is not None
-        return _Refusal(request.connection, reason, is_head=request.method == "HEAD")
+        if self._guard.is_link(request):
+            return _Forwarding(request.connection, forwarding_page())
+        body = f"403: {reason}\n".encode()
+        return _Refusal(request.connection, body, is_head=request.method == "HEAD")
 
 
 class _Refusal(httputil.HTTPMessageDelegate):
-    def __init__(self, connection: httputil.HTTPConnection, reason: str, *, is_head: bool) -> None:
+    """Answers without reading a body."""
+
+    _START = httputil.ResponseStartLine("HTTP/1.1", 403, "Forbidden")
+    _TYPE = "text/plain; charset=utf-8"
+    _POLICY = "default-src 'none'; frame-ancestors 'self'"
+
+    def __init__(
+        self, connection: httputil.HTTPConnection, body: bytes, *, is_head: bool = False
+    ) -> None:
         self._connection = connection
-        self._body = f"403: {reason}\n".encode()
+        self._body = body
         self._is_head = is_head
 
     def headers_received(
@@ -241,12 +263,13 @@ class _Refusal(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,  # noqa: ARG002
     ) -> None:
         self._connection.write_headers(
-            httputil.ResponseStartLine("HTTP/1.1", 403, "Forbidden"),
+            self._START,
             httputil.HTTPHeaders(
                 {
-                    "Content-Type": "text/plain; charset=utf-8",
+                    "Content-Type": self._TYPE,
                     "Content-Length": str(len(self._body)),
-                    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'self'",
+                    "Content-Security-Policy": self._POLICY,
+                    "Cross-Origin-Opener-Policy": "same-origin",
                     "Cache-Control": "no-store",
                     "Referrer-Policy": "no-referrer",
                     "X-Content-Type-Options": "nosniff",
@@ -255,6 +278,23 @@ class _Refusal(httputil.HTTPMessageDelegate):
             b"" if self._is_head else self._body,
         )
         self._connection.finish()
+
+
+class _Forwarding(_Refusal):
+    """Sends a tab on to the page, from our own origin."""
+
+    _START = httputil.ResponseStartLine("HTTP/1.1", 200, "OK")
+    _TYPE = "text/html; charset=utf-8"
+    _POLICY = FORWARD_POLICY
+
+
+def _is_navigation(request: httputil.HTTPServerRequest) -> bool:
+    """Whether it fills a tab, and no frame."""
+    headers = request.headers
+    return (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")) == (
+        "navigate",
+        "document",
+    )
 
 
 def _is_upgrade(request: httputil.HTTPServerRequest) -> bool:

@@ -17,6 +17,7 @@ from cb2_assist.core.errors import BadRequestError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.reasons import REASON_NAMES
 from cb2_assist.core.records import Verdict, segment_id
+from cb2_assist.decisions.log import Seen
 from cb2_assist.review.session import Answer, GivenReason
 from cb2_assist.review.state import Cursor
 
@@ -61,6 +62,8 @@ class Undo:
     """Take the last verdict back."""
 
     idempotency_key: str
+    seen: Seen | None
+    """None: whatever is last is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Redo:
     """Bring the undone verdict back."""
 
     idempotency_key: str
+    seen: Seen | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +249,21 @@ def _reason(fields: dict[str, Any]) -> GiveReason:
     )
 
 
+def _seen(fields: dict[str, Any]) -> Seen | None:
+    seen = fields.get("seen")
+    if seen is None:
+        return None
+    if not isinstance(seen, dict):
+        raise BadRequestError(f"seen must be an object, got {_short(seen)}.")
+    after, own = seen.get("after"), seen.get("own")
+    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after < 2**63:
+        raise BadRequestError(f"after must be the number of an event, got {_short(after)}.")
+    if not isinstance(own, list) or not all(map(_is_token, own)):
+        raise BadRequestError(f"own must be a list of idempotency keys, got {_short(own)}.")
+    needs = None if seen.get("needs") is None else _token(seen, "needs")
+    return Seen(after, tuple(own), needs)
+
+
 def _preview(fields: dict[str, Any]) -> Preview:
     shown = fields.get("shown")
     if not isinstance(shown, bool):
@@ -271,8 +290,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "decide": _decide,
     "reason": _reason,
     "select": lambda fields: Select(_token(fields, "suggestion")),
-    "undo": lambda fields: Undo(_token(fields, "idempotency_key")),
-    "redo": lambda fields: Redo(_token(fields, "idempotency_key")),
+    "undo": lambda fields: Undo(_token(fields, "idempotency_key"), _seen(fields)),
+    "redo": lambda fields: Redo(_token(fields, "idempotency_key"), _seen(fields)),
     "preview": _preview,
     "queue": _queue,
     "goto": _goto,
@@ -291,11 +310,15 @@ def _point(fields: dict[str, Any], name: str) -> PointNm:
 
 def _token(fields: dict[str, Any], name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or _KEY.fullmatch(value) is None:
+    if not _is_token(value):
         raise BadRequestError(
             f"{name} must be 1 to 64 letters, digits or any of _ . : -, got {_short(value)}."
         )
     return value
+
+
+def _is_token(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None
 
 
 def _duration(fields: dict[str, Any], name: str) -> float:

@@ -14,6 +14,7 @@ from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.core.keys import KeyBinding
 from cb2_assist.datasets.serving import ServedFile, resolve
 from cb2_assist.review.ports import Assistant
+from cb2_assist.server.forward import FORWARD_POLICY, forwarding_page
 from cb2_assist.server.guard import Secrets
 
 # 'unsafe-eval' lets browser automation wait for conditions; our modules never evaluate text, and
@@ -22,11 +23,6 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; "
     "form-action 'none'"
-)
-
-_FORWARD = (
-    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url={to}">'
-    '<title>cb2-assist</title><a href="{to}">cb2-assist</a>'
 )
 
 
@@ -38,6 +34,8 @@ class OwnHandler(web.RequestHandler):
         self.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
+        # a page that opens ours by a link gets no hold of its window
+        self.set_header("Cross-Origin-Opener-Policy", "same-origin")
         # a module imported by another carries no version in its URL, so it must be asked for anew
         self.set_header("Cache-Control", "no-cache")
         self.clear_header("Server")
@@ -49,11 +47,13 @@ class OwnHandler(web.RequestHandler):
 
 
 class PageHandler(OwnHandler):
-    """The page. A token in its address is exchanged for a cookie and a key.
+    """The page. The token in its address is exchanged for a cookie and a key.
 
-    The token leaves the address bar with the redirect. The key follows in the fragment, which no
-    server is ever sent; the page moves it into its origin's storage before anything else
-    (`static/js/page_key.js`).
+    The cookie alone gets neither: the browser shows it to every port of this host.
+
+    A document that forwards takes the token out of the address bar. The key follows in the
+    fragment, which no server is ever sent; the page moves it into its origin's storage before
+    anything else (`static/js/page_key.js`).
     """
 
     def initialize(self, *, static: Path, secrets: Secrets, on_arrival: Callable[[], None]) -> None:
@@ -63,10 +63,14 @@ class PageHandler(OwnHandler):
         self._on_arrival = on_arrival
 
     def get(self) -> None:
-        """Send the page, or set the cookie and send the browser to the bare address."""
+        """Send the page, or set the cookie and forward the browser to the bare address."""
         if "token" not in self.request.query_arguments:
             self.set_header("Content-Type", "text/html; charset=utf-8")
-            self.finish((self._static / "index.html").read_bytes())
+            self.finish(self._page())
+            return
+        self.set_header("Cache-Control", "no-store")
+        if not self._secrets.are_known_to(self.request.query):
+            self.redirect("./", status=303)
             return
         self.set_cookie(
             self._secrets.cookie_name,
@@ -75,17 +79,16 @@ class PageHandler(OwnHandler):
             samesite="Strict",
             path="/",
         )
-        self.set_header("Cache-Control", "no-store")
         self._on_arrival()
-        to = f"./#key={self._secrets.page_key}"
-        if self.request.headers.get("Sec-Fetch-Site", "none") in {"none", "same-origin"}:
-            self.redirect(to, status=303)
-            return
-        # A strict cookie is not sent on a redirect that began on another site (a link in a
-        # web-based terminal, our own redirect file), but it is on a navigation that our own
-        # document begins.
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(_FORWARD.format(to=to))
+        self.set_header("Content-Security-Policy", FORWARD_POLICY)
+        self.finish(forwarding_page(self._secrets.page_key))
+
+    def _page(self) -> bytes:
+        """It is told which server this is: one port may have several in turn, each with its key."""
+        named = f'name="cb2-server" content="{self._secrets.server_id}"'.encode()
+        page = (self._static / "index.html").read_bytes()
+        return page.replace(b'name="cb2-server" content=""', named, 1)
 
 
 class ModuleHandler(web.StaticFileHandler):

@@ -78,6 +78,7 @@ class MountFactory(Protocol):
         routes: Sequence[tuple[Any, ...]],
         guard: Callable[[Router], Router],
         viewer_token: Callable[[str], str],
+        server_id: str,
     ) -> Mount:
         """Listen."""
 
@@ -139,6 +140,7 @@ class RunningServer:
                 routes=routes,
                 guard=lambda inner: GuardedRouter(Guard(secrets, allowed), inner),
                 viewer_token=lambda origin: secrets.derived(f"viewer {origin}"),
+                server_id=secrets.server_id,
             )
 
         if start_at is None:
@@ -150,7 +152,10 @@ class RunningServer:
             raise
         self._hub.attach(self._mount.loop, self._mount.viewer_for)
         self.url = f"http://{_shown_host(host)}:{self._mount.port}/?token={self.token}"
-        self._state.update(port=self._mount.port, token=self.token)
+        self._state.update(token=self.token)
+        if options.port is not None or saved.port is None:
+            # one that only stood in for it is not remembered: forwarded ports lead to the old one
+            self._state.update(port=self._mount.port)
         self._begin(start_at)
 
     @property
@@ -190,8 +195,14 @@ class RunningServer:
         except (PortBusyError, ServerError):
             if last is None:
                 raise
-            log.info("Port %d, used last time, is taken; using another one.", last)
-            return open_at(0)
+            instead = open_at(0)
+            log.warning(
+                "Port %d, used last time with these labels, is taken; this time it is %d. Stop "
+                "what listens there, or choose another one for good with --port N.",
+                last,
+                instead.port,
+            )
+            return instead
 
     def _begin(self, start_at: Cursor | None) -> None:
         session = self.session

@@ -160,10 +160,10 @@ class Hub:
                 return session.select(suggestion_id)
             case Preview(shown):
                 return session.set_preview(shown)
-            case Undo(key):
-                return session.undo(key)
-            case Redo(key):
-                return session.redo(key)
+            case Undo(key, seen):
+                return session.undo(key, seen)
+            case Redo(key, seen):
+                return session.redo(key, seen)
 
     def _walk(self, leave: Verdict | None) -> Future[Answer]:
         """The skip among the verdicts, in their order; the list beside them."""
@@ -240,10 +240,14 @@ class PageSocket(websocket.WebSocketHandler):
         self._running: set[asyncio.Task[None]] = set()
         self._painted = -1
         self.tab = TabId(
-            self.get_query_argument("tab", "") or token_hex(8),
-            self.get_query_argument("load", "") or token_hex(8),
-            self.get_query_argument("waits", "") == "1",
+            self._word("tab") or token_hex(8),
+            self._word("load") or token_hex(8),
+            self._word("waits") == "1",
         )
+
+    def _word(self, name: str) -> str:
+        """From the query; tornado's own reading of it cannot fail politely at this point."""
+        return self.request.query_arguments.get(name, [b""])[-1].decode("utf-8", "replace")
 
     @property
     def origin(self) -> str:
@@ -293,14 +297,18 @@ class PageSocket(websocket.WebSocketHandler):
         """Let another tab change nothing.
 
         What was typed while the tab held the session counts all the same: it was under way when
-        another tab took over, or waited for a connection.
+        another tab took over, or waited for a connection. An undo must say what it was meant for
+        then, since the latest verdict may be the other tab's.
 
         Raises:
             DecisionError: The session belongs to another tab.
         """
         if isinstance(asked, Ping | TakeOver | Share) or self._hub.hold.is_holder(self):
             return
-        if isinstance(asked, Decide | GiveReason | Undo | Redo) and was_typed_while_held(fields):
+        is_clear = isinstance(asked, Decide | GiveReason) or (
+            isinstance(asked, Undo | Redo) and asked.seen is not None
+        )
+        if is_clear and was_typed_while_held(fields):
             return
         raise DecisionError(_TAKEN_OVER)
 

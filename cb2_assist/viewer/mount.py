@@ -42,7 +42,10 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-_KEY_SCRIPT = b'<script src="../../static/js/viewer_key.js"></script>'
+_KEY_SCRIPT = (
+    '<meta name="cb2-server" content="{server_id}">'
+    '<script src="../../static/js/viewer_key.js"></script>'
+)
 
 
 class _SafeHeaders(web.OutputTransform):
@@ -63,7 +66,8 @@ class _ClientFile(neuroglancer.server.StaticPathHandler):
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
         if isinstance(chunk, bytes) and self.path_kwargs["path"] in ("", "index.html"):
-            chunk = chunk.replace(b"<head>", b"<head>" + _KEY_SCRIPT, 1)
+            script = _KEY_SCRIPT.format(server_id=self.server.server_id)
+            chunk = chunk.replace(b"<head>", b"<head>" + script.encode(), 1)
         sent: Future[None] = super().finish(chunk)
         return sent
 
@@ -90,7 +94,9 @@ class _Server(neuroglancer.server.Server):
         port: int,
         routes: Sequence[tuple[Any, ...]],
         guard: Callable[[Router], Router],
+        server_id: str,
     ) -> None:
+        self.server_id = server_id
         self._own_routes = list(routes)
         self._guard = guard
         super().__init__(bind_address=host, bind_port=port)
@@ -140,6 +146,7 @@ class ViewerMount:
         routes: Sequence[tuple[Any, ...]],
         guard: Callable[[Router], Router],
         viewer_token: Callable[[str], str],
+        server_id: str,
     ) -> None:
         """Listen.
 
@@ -150,6 +157,7 @@ class ViewerMount:
             routes: Tornado's rows, matched before Neuroglancer's.
             guard: Wraps the routes; sees every request first.
             viewer_token: Secret name of the viewer for an origin.
+            server_id: Under which the page keeps its key; no secret.
 
         Raises:
             PortBusyError: Something else listens there.
@@ -160,7 +168,7 @@ class ViewerMount:
         self._viewers: OrderedDict[str, _Viewer] = OrderedDict()
         try:
             _see_if_free(host, port)
-            self._server = _Server(host, port, routes, guard)
+            self._server = _Server(host, port, routes, guard, server_id)
         except OSError as error:
             raise _listening_failed(host, port, error) from None
         self.port: int = self._server.port

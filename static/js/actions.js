@@ -52,7 +52,9 @@ function move(step) {
 /** @param {"undo"|"redo"} type @returns {Action} */
 function turn(type) {
   return (page) => {
-    page.send({ type, idempotency_key: freshKey() });
+    // what it is about: on its way, another tab may decide something else
+    const seen = page.view && { after: page.view.newest_event, ...page.api.turns() };
+    page.send({ type, idempotency_key: freshKey(), seen });
     page.say(type === "undo" ? "Undoing …" : "Redoing …");
   };
 }

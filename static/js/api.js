@@ -79,6 +79,14 @@ export class Api extends EventTarget {
     return [...this.underWay.values()].filter((r) => r.type === "decide").length;
   }
 
+  /** Idempotency keys of what changes verdicts and has no answer yet; the last verdict's apart. */
+  turns() {
+    const kinds = ["decide", "queue", "undo", "redo"];
+    const turns = [...this.underWay.values()].filter((r) => kinds.includes(r.type));
+    const last = turns.filter((r) => r.type === "decide").at(-1);
+    return { own: turns.map((r) => r.idempotency_key), needs: last?.idempotency_key };
+  }
+
   /** How many verdicts and reasons would be lost if the page went away now. */
   get waitingAnswers() {
     const kinds = ["decide", "reason"];

@@ -29,7 +29,8 @@ export class Page {
   /** @type {KeyBinding[]} */
   #keys = [];
   #lastStatus = -1;
-  #serverId = "";
+  #isDown = false;
+  #wasGreeted = false;
   #viewerPath = "";
   /** @type {boolean|null} whether the session was in this tab; null before the server has said */
   #held = null;
@@ -97,7 +98,7 @@ export class Page {
 
   #refuse() {
     this.say(
-      "Nothing was done: this session is open in another tab. Press Enter to take it over.",
+      "Nothing was done: this session is open in another tab. The button in the middle takes it over.",
       "warn",
     );
   }
@@ -108,7 +109,10 @@ export class Page {
     on("hello", (hello) => this.#greet(hello));
     on("snapshot", (message) => this.#paint(message.snapshot));
     on("ack", (ack) => this.#answered(ack));
-    on("connection", () => this.#render());
+    on("connection", (isUp) => {
+      this.#isDown = !isUp;
+      this.#render();
+    });
     on("hold", () => this.#changeHands());
     const held = (/** @type {(detail: any) => void} */ act) => (/** @type {CustomEvent} */ e) =>
       this.api.holds ? act(e.detail) : this.#refuse();
@@ -167,7 +171,7 @@ export class Page {
     this.help.update(hello.keys);
     // a server that started again counts its statuses from the beginning
     this.#lastStatus = -1;
-    this.#serverId = hello.server_id;
+    this.#wasGreeted = true;
     this.views.arrange(hello.cameras);
     this.#viewerPath = hello.viewer;
     this.#changeHands();
@@ -249,7 +253,7 @@ export class Page {
   }
 
   #render() {
-    this.connection.update(this.api.isUp || this.#serverId === "", this.api.waitingVerdicts);
+    this.connection.update(!this.#isDown, this.api.waitingVerdicts, this.#wasGreeted);
     if (this.#snapshot === null) return;
     const before = this.view?.selected;
     this.view = project(this.#snapshot, this.api.underWay.values());

@@ -24,7 +24,7 @@
  *   verdicts: Record<string, Verdict>, implied: Record<string, string>,
  *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
  *   reasons: Record<string, string>, reason_for: ReasonFor|null,
- *   can_undo: boolean, can_redo: boolean, queue: QueueMark|null, sides: number[][][]|null,
+ *   can_undo: boolean, can_redo: boolean, newest_event: number, queue: QueueMark|null, sides: number[][][]|null,
  *   views_sha256: string|null,
  *   colours: {segment: string, partner: string, preview: string},
  *   dataset: {name: string, version: string, species: string, licence: string, citation: string},

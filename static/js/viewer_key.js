@@ -5,6 +5,7 @@
 
 {
   const send = window.fetch;
+  const { content } = document.querySelector("meta[name=cb2-server]");
   window.fetch = (resource, options) => {
     const { origin } = new URL(resource.url ?? resource, location.href);
     const method = options?.method ?? resource.method ?? "GET";
@@ -12,7 +13,7 @@
       return send(resource, options);
     }
     const request = new Request(resource, options);
-    request.headers.set("X-CB2-Assist-Key", localStorage.getItem("cb2-assist-key") ?? "");
+    request.headers.set("X-CB2-Assist-Key", localStorage.getItem(`cb2-assist-key-${content}`) ?? "");
     return send(request);
   };
 }

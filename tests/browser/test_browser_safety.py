@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from browser_harness import ServerProcess, Tab, toy_process
+from page_fakes import BASE
 from playwright.sync_api import Browser
 
 from cb2_assist.labels.store import labels_url, open_store
@@ -47,6 +48,95 @@ def test_the_redirect_file_leads_to_the_page_and_the_token_stays_behind(
     again = context.new_page()
     again.goto(server.url.partition("?")[0])
     again.wait_for_function("window.cb2?.page.api.isUp")
+    context.close()
+
+
+def test_a_page_without_its_key_says_what_to_open(browser: Browser, server: ServerProcess) -> None:
+    """As at another forwarded port of the same browser: the cookie goes there, the key does not."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(server.url)
+    page.wait_for_function("window.cb2?.page.api.isUp")
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "Open the address that it printed when it started" in alert.inner_text()
+    page.goto(server.url)
+    page.wait_for_function("window.cb2?.page.api.isUp")
+    assert not page.get_by_role("alert").is_visible()
+    context.close()
+
+
+def test_two_label_files_used_in_turn_at_one_port_keep_their_keys(
+    browser: Browser, toy_data: Path, tmp_path: Path
+) -> None:
+    first = toy_process(toy_data, tmp_path).start()
+    context = browser.new_context()
+    tab = Tab(context.new_page())
+    tab.go(first.url)
+    first.stop()
+    port = first.url.partition("?")[0].split(":")[2].strip("/")
+    (tmp_path / "other").mkdir()
+    second = toy_process(toy_data, tmp_path / "other")
+    second.command = [*second.command, port]
+    second.start()
+    other = context.new_page()
+    other.goto(second.url)
+    other.wait_for_function("window.cb2?.page.api.isUp")
+    other.close()
+    second.stop()
+    first.start()
+    again = Tab(context.new_page())
+    refused: list[str] = []
+    again.page.on("response", lambda r: refused.append(r.url) if r.status == 403 else None)
+    again.go(first.url.partition("?")[0])
+    again.point_at()
+    again.propose()
+    assert refused == [], "nor do the viewer's own requests lack it"
+    context.close()
+    first.stop()
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_a_link_of_ours_on_any_page_opens_where_it_leads(
+    browser: Browser, server: ServerProcess, neighbour: Neighbour, name: str
+) -> None:
+    """Cross-site from the one name and same-site from the other."""
+    ours = server.url.partition("?")[0]
+    link = f"{ours}#at=160,160,160&segment={BASE}"
+    context = browser.new_context()
+    page = context.new_page()
+
+    def click() -> None:
+        page.goto(f"http://{name}:{neighbour.server_address[1]}/")
+        page.evaluate(
+            """(href) => document.body.append(Object.assign(document.createElement("a"),
+              {href, textContent: "link", target: "_self"}))""",
+            link,
+        )
+        page.get_by_text("link").click()
+
+    click()
+    page.get_by_text("this browser was not let in yet").wait_for()
+    assert context.cookies() == []
+    page.goto(server.url)
+    page.wait_for_function("window.cb2?.page.api.isUp")
+    click()
+    page.wait_for_function("(s) => window.cb2?.page.view?.list?.segment === s", arg=str(BASE))
+    assert page.url == ours
+    assert page.evaluate("window.opener") is None
+    context.close()
+
+
+def test_a_place_behind_the_printed_address_is_gone_to(
+    browser: Browser, server: ServerProcess
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{server.url}#at=160,160,160&segment={BASE}")
+    page.wait_for_function("(s) => window.cb2?.page.view?.list?.segment === s", arg=str(BASE))
+    assert page.url == server.url.partition("?")[0]
     context.close()
 
 
@@ -154,6 +244,13 @@ def test_a_page_at_another_port_can_do_nothing(
         connection = http.client.HTTPConnection(host, timeout=10)
         connection.request(method, path, headers={**forged, **more})
         assert connection.getresponse().status == 403, path
+        connection.close()
+    for path in ("/", "/?token", "/?token=", "/?token=x"):
+        connection = http.client.HTTPConnection(host, timeout=10)
+        connection.request("GET", path, headers={"Host": host, "Cookie": stolen})
+        answer = connection.getresponse()
+        assert "key=" not in answer.getheader("Location", "") + answer.read().decode(), path
+        assert answer.getheader("Set-Cookie") is None, path
         connection.close()
     context.close()
     assert tab.faults == []

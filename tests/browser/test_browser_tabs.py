@@ -92,6 +92,20 @@ def test_enter_takes_over_and_the_first_tabs_keys_do_nothing(
     assert first.viewer_state()["segments"]
 
 
+def test_enter_in_the_field_for_places_or_on_a_button_takes_nothing_over(
+    first: Tab, second: Tab
+) -> None:
+    asks(second)
+    second.page.get_by_label("Go to coordinates, a segment or a link").fill("160, 160, 160")
+    second.press("Enter")
+    assert second.status.startswith("Nothing was done: this session is open in another tab.")
+    second.page.get_by_label("Copy a link to this site").focus()
+    second.press("Enter")
+    second.settle()
+    assert asks(second) == OPEN_ELSEWHERE
+    assert first.page.evaluate("cb2.page.api.holds")
+
+
 def test_a_verdict_typed_just_before_a_take_over_is_recorded_once(
     first: Tab, second: Tab, decided
 ) -> None:
@@ -143,6 +157,25 @@ def test_verdicts_typed_without_a_server_count_and_the_holder_stays_the_holder(
     assert asks(second) == OPEN_ELSEWHERE
     assert first.page.evaluate("cb2.page.api.holds")
     assert decided() == [(one, "accept"), (two, "reject")]
+
+
+def test_undo_and_redo_pressed_without_a_server_are_about_the_verdicts_before_them(
+    first: Tab, shared_server: ServerProcess, decided
+) -> None:
+    zero = first.decide("f")
+    first.expect_restart()
+    shared_server.stop(signal.SIGKILL)
+    first.page.get_by_role("alert").wait_for()
+    one = first.selected_id
+    for key in ("f", "u", "u", "Control+Shift+Z"):
+        first.press(key)
+    two = first.selected_id
+    first.press("d")
+    shared_server.start()
+    first.wait_for_restart()
+    first.settle()
+    assert decided() == [(zero, "accept"), (one, "accept"), (two, "reject")]
+    assert first.verdicts == {zero: "accept", two: "reject"}
 
 
 def test_a_closed_tab_leaves_the_session_to_the_other(first: Tab, second: Tab) -> None:

@@ -127,6 +127,22 @@ def test_a_damaged_dataset_file_is_told_once(dataset_file, text: str) -> None:
     assert failed(found(dataset_file=dataset_file)) == {"dataset"}
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "~nosuchuser/x", "x" * 245])
+def test_a_path_that_cannot_be_looked_at_hides_nothing(name: str) -> None:
+    words = ["--labels", f"sqlite:///{name}", "--dataset-file", name, "--json"]
+    done = CliRunner().invoke(cli, ["doctor", *words])
+    checks = {c["name"]: c for c in json.loads(done.stdout)["checks"]}
+    assert {"labels", "dataset", "port", "demo", "torch"} <= set(checks)
+    assert checks["dataset"]["state"] == "fail"
+    assert checks["labels"]["state"] == ("ok" if name == "x" * 245 else "fail")
+    assert isinstance(done.exception, AssistError)
+
+
+def test_a_cache_folder_without_a_home_is_told_and_hides_nothing(monkeypatch) -> None:
+    monkeypatch.setenv("CB2_ASSIST_CACHE", "~nosuchuser/cache")
+    assert {"python", "places", "torch"} <= set(found())
+
+
 def test_an_unknown_dataset_is_told() -> None:
     checks = found(dataset="moon")
     assert failed(checks) == {"dataset"}
@@ -249,6 +265,13 @@ def test_a_broken_torch_is_told_and_hides_nothing(monkeypatch) -> None:
     assert "No module named 'no_such_torch'" in checks["torch"].text
     monkeypatch.setattr(run, "TorchCheck", lambda: TorchCheck(("-c", "import os; os.abort()")))
     assert failed(found()) == {"torch"}
+
+
+def test_a_python_that_cannot_be_started_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(run, "TorchCheck", lambda: TorchCheck(python="/nowhere/python"))
+    checks = found()
+    assert "no process can be started" in checks["torch"].text
+    assert "demo" in checks
 
 
 def test_the_real_torch_says_its_threads() -> None:

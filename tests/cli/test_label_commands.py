@@ -79,6 +79,21 @@ def test_verify_prints_one_document_and_fails_with_a_reason(call, url, tmp_path)
     )
 
 
+def test_verify_says_what_it_does_not_see(call, url, tmp_path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mine.sqlite")) as conn:
+        (guard,) = conn.execute(
+            "SELECT sql FROM sqlite_master WHERE name = 'events_no_update'"
+        ).fetchone()
+        conn.execute("DROP TRIGGER events_no_update")
+        conn.execute("UPDATE events SET recorded_at = '1999-01-01T00:00:00.000Z' WHERE id = 1")
+        conn.execute(guard)
+        conn.commit()
+    assert call("labels", "verify", "--labels", url)[0] == 0
+    words = " ".join(call("labels", "verify", "--help")[1].split())
+    assert "not every change that somebody made on purpose" in words
+    assert "a time of recording" in words
+
+
 @pytest.mark.parametrize("command", [("export", "--out", "x"), ("labels", "verify")])
 def test_which_labels_must_be_said(call, command) -> None:
     code, out, err = call(*command)

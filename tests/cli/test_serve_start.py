@@ -92,6 +92,8 @@ def test_a_place_near_the_segment_will_do(serve) -> None:
         (["--at", AT, "--segment", LONE], 1, "Leave out --at to start where the segment is"),
         (["--at", "1,2"], 2, "not three numbers"),
         (["--segment", "x"], 2, "segment id"),
+        (["--user", "\udcff"], 2, "not one line of printable text"),
+        (["--labels", "sqlite:///" + "x" * 300], 2, "cannot be looked at"),
     ],
 )
 def test_what_cannot_be_is_said_at_the_start(serve, words, code, says) -> None:
@@ -100,3 +102,22 @@ def test_what_cannot_be_is_said_at_the_start(serve, words, code, says) -> None:
     assert says in printed
     assert "Traceback" not in printed
     assert "serving" not in printed
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:x", "CPU", "", "cuda:-1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "--dataset", "demo"],
+        ["suggest", "--dataset", "demo", "--at", "1,2,3"],
+        ["score", "--dataset", "demo", "--sites", "x", "--out", "y"],
+        ["train", "--dataset-file", "x", "--out", "y", "--below-z", "5"],
+        ["evaluate", "--data", "x", "--out", "y"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_device_that_is_none_is_wrong_usage_at_once(words, device, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--device", device])
+    assert stopped.value.code == 2
+    assert "is not auto, cpu, cuda or cuda:N" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cb2_assist.core.errors import DatasetError
@@ -115,6 +117,13 @@ def test_link_that_leads_out_is_an_escape(tmp_path):
 def test_missing_file_names_the_command_that_makes_one(tmp_path):
     with pytest.raises(DatasetError, match="import-volume makes one"):
         read_dataset_file(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "~nosuchuser/d.toml", "\udcff.toml"])
+def test_a_path_that_cannot_be_looked_at_is_explained(path):
+    with pytest.raises(DatasetError, match="cannot be looked at: ") as refused:
+        read_dataset_file(Path(path))
+    str(refused.value).encode()
 
 
 def test_folder_instead_of_file_gets_a_hint(tmp_path):

@@ -15,7 +15,7 @@ from label_makers import DATASET, USER, VERSION, decision, suggestion
 
 from cb2_assist.core.errors import DecisionError
 from cb2_assist.core.records import Kind, Verdict
-from cb2_assist.decisions.log import DecisionLog, alternative
+from cb2_assist.decisions.log import DecisionLog, Seen, alternative
 from cb2_assist.labels.store import EventKind, NewEvent, open_store
 from cb2_assist.labels.views_store import ViewsStore
 
@@ -122,6 +122,39 @@ def test_a_key_that_comes_again_does_nothing_twice(log: DecisionLog, open_log) -
         log.undo(idempotency_key="r")
     with pytest.raises(DecisionError, match="already used"):
         log.decide(decision(1, Verdict.REJECT, key=first.idempotency_key))
+
+
+def test_an_undo_takes_back_what_was_seen_and_nothing_else(log: DecisionLog, open_log) -> None:
+    log.decide(decision(1, idempotency_key="a"))
+    seen = Seen(log.newest_event)
+    open_log().decide(decision(2, idempotency_key="b"))
+    for turn in (log.undo, log.redo):
+        with pytest.raises(DecisionError, match="NOT done: ada has decided something else since"):
+            turn(idempotency_key="u", seen=seen)
+    assert [e.event for e in log.history()] == ["decision", "decision"]
+    assert log.undo(idempotency_key="u", seen=Seen(log.newest_event)).target == 2
+    with pytest.raises(DecisionError, match="NOT done"):
+        log.redo(idempotency_key="r", seen=Seen(2))
+
+
+def test_an_undo_follows_the_persons_own_keys_before_it(log: DecisionLog) -> None:
+    log.decide(decision(1, idempotency_key="a"))
+    seen = log.newest_event
+    log.decide(decision(2, Verdict.REJECT, idempotency_key="b"))
+    log.give_reason(suggestion(2).id, "artefact", idempotency_key="why")
+    log.undo(idempotency_key="u1", seen=Seen(seen, ("b",), "b"))
+    undone = log.undo(idempotency_key="u2", seen=Seen(seen, ("b", "u1"), "b"))
+    assert undone.target == 1
+    log.decide(decision(3, idempotency_key="c"))
+    again = log.undo(idempotency_key="u2", seen=Seen(seen, ("b", "u1"), "b"))
+    assert again == undone, "sent again, it counts once, whatever came since"
+
+
+def test_an_undo_does_not_reach_past_a_verdict_that_was_not_recorded(log: DecisionLog) -> None:
+    log.decide(decision(1, idempotency_key="a"))
+    with pytest.raises(DecisionError, match="the verdict before this undo was not recorded"):
+        log.undo(idempotency_key="u", seen=Seen(log.newest_event, ("lost", "u0"), "lost"))
+    assert log.can_undo
 
 
 def test_an_undo_that_emptied_the_stack_can_be_sent_again(log: DecisionLog, open_log) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import stat
 import subprocess
@@ -254,6 +255,22 @@ class TestUrl:
         assert label_file(f"sqlite:///{tmp_path}/y.sqlite") == tmp_path / "y.sqlite"
         with open_store("sqlite:///here.sqlite") as store:
             assert store.url == f"sqlite:///{tmp_path}/here.sqlite"
+
+    @pytest.mark.parametrize(
+        "path", ["x" * 300, "/tmp/" + "x" * 300, "~nosuchuser/x.sqlite", "\udcff.sqlite"]
+    )
+    def test_a_path_that_cannot_be_looked_at_is_wrong_usage(self, path: str) -> None:
+        with pytest.raises(UsageError, match="cannot be looked at: ") as refused:
+            open_store(f"sqlite:///{path}")
+        str(refused.value).encode()
+
+    def test_a_folder_that_is_closed_to_us_is_wrong_usage(self, tmp_path, monkeypatch) -> None:
+        def closed(_path: Path) -> bool:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "is_dir", closed)
+        with pytest.raises(UsageError, match="Permission denied"):
+            label_file(f"sqlite:///{tmp_path}/labels.sqlite")
 
     @pytest.mark.parametrize(
         ("url", "says"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -160,12 +161,34 @@ def test_a_state_on_a_server_is_not_asked_for(text: str) -> None:
         "https://x/#!" + json.dumps(state()).replace("60000.5", "NaN"),
         "https://x/#!" + json.dumps(state()).replace("60000.5", "1e999"),
         json.dumps({"layers": 5, "position": 7}),
+        link(state(selectedLayer="seg")),
+        link(state(position=None, navigation=["x"])),
+        link(state(position=None, navigation={"pose": 5})),
+        link(state(layers=[{"name": "cb2-assist", "annotations": ["x"]}])),
+        link(state(layers=[{"name": "cb2-assist", "annotations": {"a": 1}}])),
+        link(state(dimensions={"x": [4e-9, 5], "y": [1, "m"], "z": [1, "m"]})),
+        link(state(dimensions={"x": [4e-9, None], "y": [1, "m"], "z": [1, "m"]})),
+        "https://x/#!{'position':[1_2_3]_'layers':{'a",
     ],
 )
 def test_a_damaged_link_is_refused_in_a_few_words(text: str) -> None:
     with pytest.raises(AssistError) as told:
         read(text)
     assert len(str(told.value)) < 400
+
+
+@pytest.mark.parametrize("piece", ["\\'", "'", '"', '\\"', "\\", "_", "'\\", "['", "{"])
+def test_a_long_hostile_text_takes_time_in_proportion_to_its_length(piece: str) -> None:
+    """The whole server waits meanwhile."""
+
+    def seconds(n: int) -> float:
+        text = '{"layers":' + piece * (n // len(piece))
+        begun = time.process_time()
+        with pytest.raises(AssistError):
+            read(text)
+        return time.process_time() - begun
+
+    assert seconds(32_000) < 0.05 + 12 * seconds(4_000)
 
 
 # -- what we write for Neuroglancer

@@ -33,7 +33,19 @@ def test_loopback_names_pass_with_any_port(host: str) -> None:
         [("Host", "127.0.0.1:99999999")],
         [("Host", "127.0.0.1:65536")],
         [("Host", "127.0.0.1"), ("Origin", "http://127.0.0.1"), ("Origin", "http://evil.example")],
-        [("Host", "127.0.0.1"), ("Origin", "ftp://127.0.0.1")],
+        *(
+            [("Host", "127.0.0.1"), ("Origin", origin)]
+            for origin in (
+                "ftp://127.0.0.1",
+                "http://[::1",
+                "http://[x]",
+                "http://127.0.0.1/x",
+                "http://127.0.0.1/",
+                "http://u@127.0.0.1",
+                "//127.0.0.1",
+                "",
+            )
+        ),
     ],
 )
 def test_odd_headers_are_refused(headers) -> None:
@@ -43,6 +55,20 @@ def test_odd_headers_are_refused(headers) -> None:
 @pytest.mark.parametrize("query", ["", "token=", "token=Secret", "token=secret&token=secret"])
 def test_only_one_right_token_counts(query: str) -> None:
     assert _refusal(f"/?{query}", ("Host", "localhost")) is not None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ['theme={"mode":"dark"}', "foo[1]=x", "a@b=1", "user=Jane Doe", "k=\u00e9", 'x="un', "=", ";;"],
+)
+def test_another_programs_cookie_does_not_hide_ours(odd: str) -> None:
+    secrets = Secrets("secret")
+    ours, host = f"{secrets.cookie_name}={secrets.cookie_value}", ("Host", "localhost")
+    stale = f"{secrets.cookie_name}=of-another-path"
+    for cookies in (f"{odd}; {ours}", f"{ours}; {odd}", f"{stale}; {ours}", f"{ours};{stale}"):
+        assert _refusal("/", host, ("Cookie", cookies)) is None, cookies
+    assert _refusal("/", host, ("Cookie", odd)) is not None
+    assert _refusal("/", host, ("Cookie", f"x{ours}; {ours}x")) is not None
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

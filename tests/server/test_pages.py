@@ -9,8 +9,10 @@ from cb2_assist.server.guard import Secrets
 
 
 def test_the_token_becomes_a_cookie_and_leaves_the_address(served) -> None:
-    status, headers, _ = served.ask("GET", f"/?token={served.server.token}")
-    assert (status, headers["Location"]) == (303, f"./#key={Secrets(served.server.token).page_key}")
+    status, headers, body = served.ask("GET", f"/?token={served.server.token}")
+    assert status == 200
+    assert f'data-key="{Secrets(served.server.token).page_key}"'.encode() in body
+    assert served.server.token.encode() not in body
     assert headers["Cache-Control"] == "no-store"
     assert headers["Referrer-Policy"] == "no-referrer"
     cookie = headers["Set-Cookie"]
@@ -25,7 +27,7 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(served) -> None:
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_link_from_elsewhere_is_forwarded_by_our_own_document(served, site: str) -> None:
-    """A strict cookie is not sent on a redirect that another site began."""
+    """A strict cookie is not sent on a navigation or a redirect that another site began."""
     link = {
         "Sec-Fetch-Site": site,
         "Sec-Fetch-Mode": "navigate",
@@ -33,10 +35,50 @@ def test_a_link_from_elsewhere_is_forwarded_by_our_own_document(served, site: st
     }
     status, headers, body = served.ask("GET", f"/?token={served.server.token}", link)
     assert status == 200
-    assert f'content="0;url=./#key={Secrets(served.server.token).page_key}"'.encode() in body
+    assert f'data-key="{Secrets(served.server.token).page_key}"'.encode() in body
     assert served.server.token.encode() not in body
     assert headers["Cache-Control"] == "no-store"
     assert "Set-Cookie" in headers
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("cookie", [True, False])
+def test_a_link_of_ours_on_another_page_is_sent_on_without_anything_secret(
+    served, site: str, cookie: bool
+) -> None:
+    link = {
+        **(served.reading if cookie else {}),
+        "Sec-Fetch-Site": site,
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    status, headers, body = served.ask("GET", "/", link)
+    assert status == 200
+    assert b'data-key=""' in body
+    secrets = Secrets(served.server.token)
+    for secret in (secrets.token, secrets.page_key, secrets.cookie_value, secrets.server_id):
+        assert secret not in f"{headers}{body!r}"
+    assert "Set-Cookie" not in headers
+    assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    for path, more in (
+        ("/?", {}), ("/?token=x", {}), ("/api/keys", {}), ("/static/js/forward.js", {}),
+        ("/", {"Sec-Fetch-Dest": "iframe"}), ("/", {"Sec-Fetch-Mode": "no-cors"}),
+        ("/", {"Origin": "null"}), ("/", {"Host": "evil.example"}),
+    ):  # fmt: skip
+        assert served.ask("GET", path, {**link, **more})[0] == 403, (path, more)
+    assert served.ask("POST", "/", link)[0] == 403
+
+
+@pytest.mark.parametrize("query", ["", "?token=x", "?token=", "?token", "?token={0}&token={0}"])
+def test_the_cookie_alone_gets_no_key_and_no_cookie(served, query: str) -> None:
+    """Another program on this machine has it: the browser sends it to every port."""
+    secrets = Secrets(served.server.token)
+    path = f"/{query.format(secrets.token)}"
+    status, headers, body = served.ask("GET", path, served.reading)
+    assert status in {200, 303}
+    assert headers.get("Location", "./") == "./"
+    assert "Set-Cookie" not in headers
+    assert secrets.page_key.encode() not in body
 
 
 def test_the_printed_address_opens_a_second_browser_too(served) -> None:

@@ -70,7 +70,7 @@ def test_a_browser_that_brings_the_token_is_told_of_and_no_other(tmp_path, loop)
         Page(served, loop).close()  # as a tab that attaches itself again
         assert served.ask("GET", "/", served.reading)[0] == 200
         assert came == []
-        assert served.ask("GET", f"/?token={served.server.token}")[0] == 303
+        assert served.ask("GET", f"/?token={served.server.token}")[0] == 200
         assert came == [1]
     finally:
         served.server.stop()
@@ -109,6 +109,22 @@ def test_the_last_port_gives_way_when_it_is_taken(tmp_path) -> None:
     assert second.server.port != first.server.port
     first.server.stop()
     second.server.stop()
+
+
+def test_a_port_that_stood_in_for_the_last_one_is_said_and_forgotten(tmp_path, caplog) -> None:
+    """Forwarded ports and bookmarks lead to the last one, which may be free again."""
+    state = tmp_path / "state.json"
+    first = start(tmp_path, port=None, state_path=state)
+    usual = first.server.port
+    instead = start(tmp_path, port=None, state_path=state)
+    (told,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert f"Port {usual}, used last time" in told.getMessage()
+    assert str(instead.server.port) in told.getMessage()
+    instead.server.stop()
+    first.server.stop()
+    again = start(tmp_path, port=None, state_path=state)
+    again.server.stop()
+    assert again.server.url == first.server.url
 
 
 def test_each_label_file_has_its_own_port_and_token(tmp_path, loop) -> None:

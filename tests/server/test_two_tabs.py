@@ -7,7 +7,9 @@ import os
 
 import pytest
 from page_fakes import BASE
-from page_harness import Page
+from page_harness import Page, start
+
+from cb2_assist.labels.sqlite import SqliteLabelStore
 
 CENTRE = BASE + 13
 AT = [480.0, 480.0, 480.0]
@@ -98,9 +100,54 @@ def test_a_verdict_under_way_when_another_tab_takes_over_is_recorded_once(
 
 def test_an_undo_under_way_counts_too(served, first, second) -> None:
     verdict(first, held=True, key="k")
+    seen = {"after": first.snapshot["newest_event"], "own": []}
     second.ask("take_over")
-    assert first.ask("undo", idempotency_key="u", held=True)["ok"]
+    assert not first.ask("undo", idempotency_key="u", held=True)["ok"], "it does not say of what"
+    assert first.ask("undo", idempotency_key="u", held=True, seen=seen)["ok"]
     assert [e.event for e in served.log.events] == ["decision", "undo"]
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_an_undo_that_waited_in_one_tab_spares_the_verdict_of_the_other(
+    tmp_path, loop, comes_back: bool
+) -> None:
+    """It was pressed without a connection; then somebody went on in another tab."""
+    with SqliteLabelStore(tmp_path / "labels.sqlite") as store:
+        served = start(tmp_path, store)
+        a = Page(served, loop, "tab=a&load=1")
+        a.ask("propose", at_nm=AT, segment=str(CENTRE))
+        one, two = [s["id"] for s in a.snapshot["list"]["suggestions"]][:2]
+        a.decide(one, "accept")
+        seen = {"after": a.snapshot["newest_event"], "own": []}
+        a.close()
+        b = Page(served, loop, "tab=b&load=1")
+        b.ask("take_over")
+        b.decide(two, "reject")
+        again = Page(served, loop, "tab=a&load=1")
+        if comes_back:
+            again.ask("take_over")
+        ack = again.ask("undo", idempotency_key="late", held=True, seen=seen)
+        assert ack["error"].startswith("NOT done: tester has decided something else")
+        b.ask("ping")
+        assert b.snapshot["verdicts"] == {one: "accept", two: "reject"}
+        again.ask("take_over")
+        now = {"after": again.snapshot["newest_event"], "own": []}
+        assert again.ask("undo", idempotency_key="anew", held=True, seen=now)["ok"]
+        assert again.snapshot["verdicts"] == {one: "accept"}, "pressed again, it is the last one"
+        for page in (again, b):
+            page.close()
+        served.server.stop()
+
+
+@pytest.mark.parametrize(
+    "seen", ["x", [], {}, {"after": 1}, {"after": True, "own": []}, {"after": -1, "own": []},
+             {"after": 2**70, "own": []}, {"after": 1, "own": [5]}, {"after": 1, "own": "abc"},
+             {"after": 1, "own": [], "needs": 7}],
+)  # fmt: skip
+def test_an_undo_that_says_nonsense_about_what_it_saw_is_refused(served, first, seen) -> None:
+    verdict(first, held=True, key="k")
+    assert not first.ask("undo", idempotency_key="u", seen=seen)["ok"]
+    assert [e.event for e in served.log.events] == ["decision"]
 
 
 def test_verdicts_of_both_tabs_pipelined_round_a_take_over_all_count(served, first, second) -> None:

@@ -10,16 +10,24 @@ export class Connection extends HTMLElement {
   /**
    * @param {boolean} isUp
    * @param {number} waiting verdicts that the server has not answered
+   * @param {boolean} wasGreeted whether it has ever answered this page
    */
-  update(isUp, waiting) {
+  update(isUp, waiting, wasGreeted) {
     this.hidden = isUp;
     const kept = waiting
       ? `${waiting} verdict${waiting === 1 ? "" : "s"} kept here; keep this tab open.`
       : "Verdicts are kept here meanwhile.";
-    const text = isUp
-      ? ""
-      : `No connection to cb2-assist. ${kept} If it was stopped, start it again; if this stays, ` +
+    let text = "";
+    if (!isUp && wasGreeted) {
+      text =
+        `No connection to cb2-assist. ${kept} If it was stopped, start it again; if this stays, ` +
         "open the address that it printed.";
+    } else if (!isUp) {
+      text =
+        "cb2-assist does not let this page in, or was stopped. Open the address that it printed " +
+        "when it started, which ends in ?token=…; through a forwarded port, with that port in " +
+        "place of its own.";
+    }
     if (this.textContent !== text) this.textContent = text;
   }
 }

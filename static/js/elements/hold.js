@@ -1,5 +1,7 @@
 /** @file Lies over the viewer while another tab has the session. */
 
+import { isTextField } from "../keys.js";
+
 /** `<cb2-hold>`: fires `take` when the person wants the session in this tab. */
 export class Hold extends HTMLElement {
   #was = false;
@@ -16,8 +18,10 @@ export class Hold extends HTMLElement {
     this.button.addEventListener("click", () => this.dispatchEvent(new Event("take")));
     this.replaceChildren(this.words, this.button);
     window.addEventListener("keydown", (event) => {
-      // the button has its own Enter
-      if (event.key !== "Enter" || this.hidden || event.target === this.button) return;
+      // a button has its own Enter, and so has the field for places
+      const from = /** @type {Element} */ (event.composedPath()[0]);
+      const isTaken = isTextField(from) || from.closest?.("button, a");
+      if (event.key !== "Enter" || this.hidden || isTaken) return;
       event.preventDefault();
       this.button.click();
     });
