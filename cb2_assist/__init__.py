@@ -24,7 +24,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cb2_assist.app import Assistant, open_assistant, open_dataset
+    from cb2_assist.app import open_assistant, open_dataset
+    from cb2_assist.assistant import Assistant
     from cb2_assist.core.errors import AssistError
     from cb2_assist.core.geometry import PointNm
     from cb2_assist.core.records import Kind, Site, Suggestion, SuggestionList, Verdict
@@ -52,7 +53,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "app": ("Assistant", "open_assistant", "open_dataset"),
+    "app": ("open_assistant", "open_dataset"),
+    "assistant": ("Assistant",),
     "core.errors": ("AssistError",),
     "core.geometry": ("PointNm",),
     "core.records": ("Kind", "Site", "Suggestion", "SuggestionList", "Verdict"),

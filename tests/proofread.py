@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from cb2_assist.app import Assistant
+from cb2_assist.assistant import Assistant
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Decision, Kind, LabelEvent, Suggestion, SuggestionList, Verdict
 from cb2_assist.decisions.log import DecisionLog, alternative

@@ -32,7 +32,8 @@ from cb2_assist.core.errors import (
 from cb2_assist.core.records import Kind
 from cb2_assist.labels.lock import acquire_server_lock
 from cb2_assist.labels.store import LabelState, label_file, labels_url
-from cb2_assist.review.session import Answer, ReviewSession
+from cb2_assist.review.answers import Answer
+from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 
 AT = PointNm(485, 365, 625)

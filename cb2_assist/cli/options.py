@@ -14,7 +14,8 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, segment_id
 
 if TYPE_CHECKING:
-    from cb2_assist.app import Assistant, DatasetChoice
+    from cb2_assist.app import DatasetChoice
+    from cb2_assist.assistant import Assistant
     from cb2_assist.datasets.source import Source
 
 F = TypeVar("F", bound=Callable[..., Any])

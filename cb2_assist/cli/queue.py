@@ -27,7 +27,7 @@ from cb2_assist.core.records import Kind, SegmentId, segment_id
 from cb2_assist.settings import login_name
 
 if TYPE_CHECKING:
-    from cb2_assist.app import Assistant
+    from cb2_assist.assistant import Assistant
     from cb2_assist.labels.queue_store import QueueStore, Scope
     from cb2_assist.learning.cover import Stop
     from cb2_assist.learning.fill import FillProgress

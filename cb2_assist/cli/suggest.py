@@ -25,7 +25,7 @@ from cb2_assist.core.records import BaseRate, Kind, SegmentId, Site, segment_id
 from cb2_assist.settings import MAX_CANDIDATES
 
 if TYPE_CHECKING:
-    from cb2_assist.app import Assistant
+    from cb2_assist.assistant import Assistant
 
 
 @click.command()

@@ -7,13 +7,10 @@ meant to be called one after another; `propose` may run beside them.
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from typing import Any
 
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
@@ -21,16 +18,13 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.reasons import reason_offer
 from cb2_assist.core.records import (
     BACKGROUND,
-    Decision,
     LabelEvent,
-    Suggestion,
     SuggestionList,
     Verdict,
 )
 from cb2_assist.decisions.log import Seen
-from cb2_assist.decisions.making import Given, asked_by, decision_on
-from cb2_assist.labels.codec import answered_sites
-from cb2_assist.review.evidence import Evidence, EvidenceCache
+from cb2_assist.review.answers import Answer, DecisionMaker, GivenReason, said
+from cb2_assist.review.evidence import EvidenceCache
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import (
     VERDICT_WORDS,
@@ -43,45 +37,10 @@ from cb2_assist.review.screen import (
 from cb2_assist.review.state import Cursor, StateFile
 from cb2_assist.review.travel import Arrival, SharedLink, arrive, share_neuroglancer, share_own
 
-log = logging.getLogger(__name__)
-
 _RECENT_LISTS = 8
 """Lists whose suggestions a late verdict may still name."""
-_EVIDENCE_WAIT_S = 5.0
 _RESUME_WAIT_S = 120.0
 """How long a verdict that was typed before a restart waits for the list that it is about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A verdict as it came from the page."""
-
-    suggestion_id: str
-    """Of the suggestion that was visible at keydown."""
-    verdict: Verdict
-    idempotency_key: str
-    key: str
-    """What was pressed."""
-    shown_ms: float
-    """How long the suggestion had been the selected one at keydown."""
-    age_ms: float
-    """Time since keydown, more than a moment only when the connection was down."""
-    idle_ms: float
-    """Part of ``shown_ms`` without any input event."""
-    members: frozenset[str] | None = None
-    """With *none*: the open joins that were visible at keydown."""
-
-
-@dataclass(frozen=True, slots=True)
-class GivenReason:
-    """Why a verdict was a reject or unsure, as it came from the page."""
-
-    suggestion_id: str
-    reason: str
-    """A name of `core.reasons.REASONS`."""
-    idempotency_key: str
-    verdict_key: str | None = None
-    """Idempotency key of the verdict; None is the one in force on the suggestion."""
 
 
 class ReviewSession:
@@ -109,7 +68,6 @@ class ReviewSession:
         """
         self._assistant = assistant
         self._decisions = decisions
-        self._views = views
         self._user = user
         self._state = state
         self.on_change = on_change
@@ -121,6 +79,7 @@ class ReviewSession:
         self._resumed = threading.Event()
         self._resumed.set()
         self._evidence = EvidenceCache(assistant, self._evidence_ready)
+        self._making = DecisionMaker(assistant, views, self._evidence, user=user)
         self._screen = Screen(**self._standing())
 
     @property
@@ -382,11 +341,13 @@ class ReviewSession:
             )
         suggestion = next(s for s in shown.suggestions if s.id == answer.suggestion_id)
         try:
-            decision = self._decision(answer, suggestion, shown)
+            is_here = shown is self._screen.list
+            verdicts = self._screen.verdicts if is_here else self._verdicts_of(shown)
+            decision = self._making.decision(answer, suggestion, shown, verdicts)
             event = self._decisions.decide(decision)
         except AssistError as error:
             raise self._not_recorded(error) from error
-        text = _said(event.decision or decision, shown)
+        text = said(event.decision or decision, shown)
         reason_for = None
         if answer.verdict in (Verdict.REJECT, Verdict.UNSURE, Verdict.NONE):
             reason_for = ReasonFor(suggestion.id, answer.idempotency_key)
@@ -528,54 +489,6 @@ class ReviewSession:
             self._change(self._screen, status=text, level="error")
         return DecisionError(text) if isinstance(error, DecisionError) else LabelError(text)
 
-    def _keep_views(self, suggestion: Suggestion, until: float) -> str | None:
-        if self._views is None:
-            return None
-        try:
-            left_s = max(0.0, until - time.monotonic())
-            evidence: Evidence = self._evidence.get(suggestion, left_s)
-        except Exception as error:  # noqa: BLE001  a verdict is worth more than its pictures
-            log.warning("The views of suggestion %s are not kept: %s", suggestion.id, error)
-            return None
-        if evidence.views is None:
-            return None
-        sha256, data = evidence.views
-        self._views.put(data, sha256)
-        return sha256
-
-    def _decision(self, answer: Answer, suggestion: Suggestion, shown: SuggestionList) -> Decision:
-        decided = datetime.now(UTC) - timedelta(milliseconds=answer.age_ms)
-        given = Given(
-            answer.verdict,
-            self._user,
-            answer.idempotency_key,
-            shown_at=decided - timedelta(milliseconds=answer.shown_ms),
-            decided_at=decided,
-            key=answer.key,
-            idle_ms=min(answer.idle_ms, answer.shown_ms),
-            propensity=shown.propensity_of(suggestion.id),
-        )
-        is_here = shown is self._screen.list
-        verdicts = self._screen.verdicts if is_here else self._verdicts_of(shown)
-        asked = asked_by(given.verdict, suggestion, shown, verdicts)
-        ids = {s.id for s in asked}
-        # when nothing is open it is the same answer once more, and the log has it
-        if answer.members is not None and ids and ids != answer.members:
-            raise DecisionError(
-                f"0 was pressed on {len(answer.members)} open joins, and by now {len(ids)} are "
-                "open there. Look again and press 0."
-            )
-        self._evidence.want(asked)
-        until = time.monotonic() + _EVIDENCE_WAIT_S
-        return decision_on(
-            suggestion.id,
-            shown,
-            given,
-            self._assistant.info,
-            verdicts=verdicts,
-            keep=lambda s: self._keep_views(s, until),
-        )
-
     # -- the one way to change the screen
 
     def _standing(self) -> dict[str, Any]:
@@ -627,22 +540,3 @@ def _place_of(found: SuggestionList) -> Cursor:
 
 def _preface(arrival: Arrival | None) -> str:
     return f"{arrival.text} " if arrival else ""
-
-
-def _said(decision: Decision, shown: SuggestionList) -> str:
-    """What a verdict did, for the status line."""
-    suggestion = decision.suggestion
-    if decision.verdict is Verdict.NONE:
-        n = len(answered_sites(decision))
-        where = "at no end" if suggestion.joint is None else "at this end"
-        return f"None of these: {n} join{'' if n == 1 else 's'} {where} rejected."
-    text = f"{VERDICT_WORDS[decision.verdict]}: {describe(suggestion)}."
-    if decision.verdict is Verdict.ACCEPT:
-        answers = {a["id"]: Verdict(a["verdict"]) for a in decision.alternatives if "verdict" in a}
-        closed = shown.implied({**answers, suggestion.id: Verdict.ACCEPT}).keys()
-        n = len(closed - shown.implied(answers).keys())
-        text += f" {n} other join{'' if n == 1 else 's'} at this end closed." if n else ""
-        rivals = [s for s in shown.suggestions if s.joint == suggestion.joint is not None]
-        if any(answers.get(s.id) is Verdict.ACCEPT for s in rivals if s.id != suggestion.id):
-            text += " Another join at this end is accepted too."
-    return text

@@ -26,11 +26,12 @@ from cb2_assist.core.errors import (
 from cb2_assist.core.records import Candidate, Draw, SuggestionList, Verdict
 from cb2_assist.labels.queue_store import QueueItem, QueueState, QueueStore, Scope, Tally
 from cb2_assist.learning.queue import draw, next_draw
+from cb2_assist.review.answers import Answer
 from cb2_assist.review.lanes import Lane
 from cb2_assist.review.ports import Assistant, Log
 from cb2_assist.review.screen import QueueMark
 from cb2_assist.review.search import Search
-from cb2_assist.review.session import Answer, ReviewSession
+from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.reasons import REASON_NAMES
 from cb2_assist.core.records import Verdict, segment_id
 from cb2_assist.decisions.log import Seen
-from cb2_assist.review.session import Answer, GivenReason
+from cb2_assist.review.answers import Answer, GivenReason
 from cb2_assist.review.state import Cursor
 
 MAX_MESSAGE_CHARS = 2**20

@@ -17,8 +17,8 @@ from cb2_assist.core.cameras import CAMERAS
 from cb2_assist.core.errors import AssistError, DecisionError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding
+from cb2_assist.review.answers import Answer as Verdict
 from cb2_assist.review.lanes import Lane
-from cb2_assist.review.session import Answer as Verdict
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.guard import SUBPROTOCOL

@@ -20,7 +20,8 @@ from contracts import cb2_v1
 from PIL import Image
 from proofread import AT, Proofreader
 
-from cb2_assist.app import Assistant, DatasetChoice, build_assistant
+from cb2_assist.app import DatasetChoice, build_assistant
+from cb2_assist.assistant import Assistant
 from cb2_assist.core.channels import EmView
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.geometry import PointNm

@@ -31,7 +31,8 @@ from cb2_assist.core.records import Draw, Verdict
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.codec import answered_sites
 from cb2_assist.labels.store import open_store
-from cb2_assist.review.session import Answer, GivenReason, ReviewSession
+from cb2_assist.review.answers import Answer, GivenReason
+from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 
 AT = PointNm(480, 480, 480)
@@ -569,7 +570,7 @@ def test_a_second_accept_at_an_end_is_taken_and_said(world) -> None:
 
 
 def test_none_of_these_waits_for_views_once_and_not_for_each_join(world, monkeypatch) -> None:
-    monkeypatch.setattr("cb2_assist.review.session._EVIDENCE_WAIT_S", 0.2)
+    monkeypatch.setattr("cb2_assist.review.answers._EVIDENCE_WAIT_S", 0.2)
     never = threading.Event()
     views_of = world.assistant.views_of
     world.assistant.views_of = lambda i: (never.wait(5), views_of(i))[1]

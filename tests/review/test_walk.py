@@ -21,7 +21,8 @@ from cb2_assist.learning.cover import stops_in_box
 from cb2_assist.learning.export import export_labels
 from cb2_assist.learning.fill import fill
 from cb2_assist.learning.queue import pick, probability, ranked
-from cb2_assist.review.session import Answer, ReviewSession
+from cb2_assist.review.answers import Answer
+from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 from cb2_assist.review.walk import QueueWalk
 
