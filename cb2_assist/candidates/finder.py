@@ -35,7 +35,7 @@ first 12 are 94 % of the true joins and 97 % of the volume that they add in the 
 segmentation (by area alone 90 % and 62 %; 9.6 neighbours within 800 nm, 0.9 of them true), and
 70 % and 73 % in the watershed, which has no gaps (13.4 neighbours, 5.8 of them true).
 """
-FACING_PLACES = 3
+FACING_PLACES = 2
 """Share of `JOIN_PLACES` that segments across a gap may fill."""
 FACING_FIT = 0.1
 """What lies ahead of an end and fits it less well than this is not asked about."""
