@@ -47,8 +47,11 @@ def dataset_choice(dataset: str | Path) -> DatasetChoice:
         return DatasetChoice(name=str(dataset))
     from cb2_assist.datasets.dataset_file import FILE_NAME
 
-    inside = path.expanduser() / FILE_NAME
-    return DatasetChoice(file=inside if inside.is_file() else path)
+    # what cannot be looked at is said where it is opened
+    with contextlib.suppress(OSError, RuntimeError):
+        inside = path.expanduser() / FILE_NAME
+        path = inside if inside.is_file() else path
+    return DatasetChoice(file=path)
 
 
 def open_dataset(dataset: str | Path) -> Source:

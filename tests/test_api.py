@@ -23,6 +23,7 @@ from cb2_assist import (
 )
 from cb2_assist.core.errors import (
     AssistError,
+    DatasetError,
     DecisionError,
     LabelFileLockedError,
     LabelFileReadOnlyError,
@@ -210,6 +211,12 @@ def test_scored_sites_can_be_decided(assistant, labels):
     assert decision.propensity == {"how": "given"}
     assert decision.rank == 0
     assert len(decision.alternatives) == 1
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "x/" + "y" * 300])
+def test_a_path_that_cannot_be_looked_at_is_said(path):
+    with pytest.raises(DatasetError):
+        open_dataset(path)
 
 
 def test_what_cannot_be_decided_is_refused_with_what_to_do(assistant, labels):
