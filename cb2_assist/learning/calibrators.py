@@ -231,7 +231,7 @@ def fit_best(s: Sample, *, draws: int = DRAWS, seed: int = 0) -> Fitted | None:
         rates.append(t.rate)
     low, high = np.quantile(rates, (0.025, 0.975)) if rates else (0.0, 1.0)
     mean = {f: float(np.average(v, weights=s.weight)) for f, v in losses.items()}
-    chosen = Recalibration(family, fit_map(family, s), round(s.rate, 6), tuple(fitted))
+    chosen = Recalibration(family, fit_map(family, s), round(s.rate, 6), draws=tuple(fitted))
     return Fitted(chosen, mean, out[family], (float(low), float(high)))
 
 

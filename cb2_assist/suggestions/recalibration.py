@@ -58,6 +58,8 @@ class Recalibration:
     parameters: tuple[float, ...]
     rate: float
     """Share of accepted sites that the map was fitted at, 0..1."""
+    views: tuple[str, ...] = ()
+    """Names of the views that the model's answers rested on, ``features`` among them."""
     draws: tuple[tuple[float, ...], ...] = ()
     """Parameters refitted on resampled clusters of the labels."""
 
@@ -95,6 +97,7 @@ class Recalibration:
             "family": self.family,
             "parameters": list(self.parameters),
             "rate": self.rate,
+            "views": list(self.views),
             "draws": [list(d) for d in self.draws],
         }
 
@@ -109,6 +112,7 @@ class Recalibration:
             str(document["family"]),
             tuple(float(v) for v in document["parameters"]),
             float(document["rate"]),
+            tuple(str(v) for v in document["views"]),
             tuple(tuple(float(v) for v in d) for d in document["draws"]),
         )
 

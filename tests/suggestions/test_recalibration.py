@@ -9,7 +9,7 @@ from cb2_assist.suggestions.recalibration import Recalibration, apply_map, logit
 
 MAPS = [
     Recalibration("none", (1.0, -1.2), 0.23),
-    Recalibration("platt", (0.6, -0.8), 0.3, ((0.5, -0.9), (0.7, -0.6))),
+    Recalibration("platt", (0.6, -0.8), 0.3, ("em", "features"), ((0.5, -0.9), (0.7, -0.6))),
     Recalibration("beta", (0.5, 1.4, -0.3), 0.4),
     Recalibration("isotonic", (-3.0, 0.0, 2.0, -2.0, -2.0, 1.5), 0.3),
 ]
