@@ -92,7 +92,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
             for d in k["precision"]["dial"]
         ]
     was, now = document["calibrator"]["before"], document["calibrator"]["after"]
-    state = f"saved as version {document['version']}" if document["written"] else "not saved"
+    state = f"saved as version {document['version']}" if document["written"] else "nothing saved"
     out.append(f"calibrator {was} -> {now}, {state}")
     return out
 

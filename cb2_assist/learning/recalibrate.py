@@ -74,8 +74,11 @@ def recalibrate(
                 maps[kind] = fitted
     evidence = {"labels": store.url, "last_event": labels.last_event, "kinds": kinds}
     after = SavedState(rates, maps, model.sha256, own, before.version + 1, evidence)
-    same = (after.rates, after.maps) == (before.rates, before.maps)
-    state = before if same else after
+    is_new = any(k["base_rate"] for k in kinds.values()) and (after.rates, after.maps) != (
+        before.rates,
+        before.maps,
+    )
+    state = after if is_new else before
     return state, {
         "dataset": dataset,
         "labels": store.url,
