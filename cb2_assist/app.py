@@ -191,43 +191,6 @@ def saved_state_file(dataset: str) -> Path:
     return state_file(platformdirs.user_data_path("cb2-assist", appauthor=False), dataset)
 
 
-def calibrate_dataset(
-    dataset: str, *, labels: str | None = None, model: Path | None = None, write: bool = True
-) -> dict[str, Any]:
-    """Fit a dataset's saved state to its labels, and keep it.
-
-    Args:
-        dataset: Its name.
-        labels: URL; None is the dataset's own file.
-        model: Model folder; None is the shipped one.
-        write: False only shows what would change.
-
-    Returns:
-        The document of ``calibrate --json``.
-
-    Raises:
-        LabelError: The labels cannot be read.
-        ModelError: The model cannot be used.
-        AssistError: The saved state is damaged or cannot be written.
-    """
-    from cb2_assist.labels.store import default_labels_url, open_store
-    from cb2_assist.learning.recalibrate import Model, recalibrate
-    from cb2_assist.model.card import check_card
-    from cb2_assist.suggestions.base_rate import read_state, write_state
-    from cb2_assist.suggestions.calibration import calibrator_from_card
-
-    loaded = check_card(model or resource_dir("models") / DEFAULT_MODEL)
-    path = saved_state_file(dataset)
-    before = read_state(path)
-    own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
-    with open_store(labels or default_labels_url(dataset), read_only=True) as store:
-        state, document = recalibrate(store, dataset, own, before)
-    written = write and state is not before
-    if written:
-        write_state(path, state)
-    return {**document, "version": state.version, "written": written}
-
-
 def dataset_name(dataset: DatasetChoice) -> str:
     """Name of a dataset, without opening its volumes.
 

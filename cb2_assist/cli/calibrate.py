@@ -35,7 +35,7 @@ def calibrate(
     Only sites that the queue drew count (q on the page): what was asked at the cursor is no sample.
     The score never changes. A running server keeps its numbers until it is started again.
     """
-    from cb2_assist.app import calibrate_dataset, dataset_name, saved_state_file
+    from cb2_assist.app import dataset_name, saved_state_file
 
     if reset and (dry_run or labels or model):
         raise UsageError("--reset takes the dataset alone: it forgets what calibrate has saved.")
@@ -43,7 +43,7 @@ def calibrate(
     if reset:
         _reset(saved_state_file(name), name, as_json)
         return
-    document = calibrate_dataset(name, labels=labels, model=model, write=not dry_run)
+    document = _calibrate(name, labels, model, write=not dry_run)
     click.echo(json.dumps(document, allow_nan=False) if as_json else "\n".join(_lines(document)))
     if not any(k["base_rate"] for k in document["kinds"].values()):
         why = "; ".join(f"{k}s: {v['reason']}" for k, v in document["kinds"].items())
@@ -51,6 +51,31 @@ def calibrate(
             f"Not enough evidence yet, so {name} keeps its numbers. {why}. Press q on the page and "
             "answer what the queue brings up, then run calibrate again."
         )
+
+
+def _calibrate(
+    dataset: str, labels: str | None, model: Path | None, *, write: bool
+) -> dict[str, Any]:
+    """Fit a dataset's saved state to its labels, and keep it; the document of ``--json``."""
+    from cb2_assist.app import saved_state_file
+    from cb2_assist.labels.store import default_labels_url, open_store
+    from cb2_assist.learning.recalibrate import Model, recalibrate
+    from cb2_assist.model.card import check_card
+    from cb2_assist.resources import resource_dir
+    from cb2_assist.settings import DEFAULT_MODEL
+    from cb2_assist.suggestions.base_rate import read_state, write_state
+    from cb2_assist.suggestions.calibration import calibrator_from_card
+
+    loaded = check_card(model or resource_dir("models") / DEFAULT_MODEL)
+    path = saved_state_file(dataset)
+    before = read_state(path)
+    own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
+    with open_store(labels or default_labels_url(dataset), read_only=True) as store:
+        state, document = recalibrate(store, dataset, own, before)
+    written = write and state is not before
+    if written:
+        write_state(path, state)
+    return {**document, "version": state.version, "written": written}
 
 
 def _reset(path: Path, name: str, as_json: bool) -> None:
