@@ -27,7 +27,7 @@ FAMILIES = ("none", "temperature", "platt", "beta", "isotonic")
 """From the fewest parameters to the most. ``none`` only knows the base rate."""
 
 
-def apply_map(family: str, parameters: Sequence[float], z: Floats) -> Floats:
+def apply_map(family: str, parameters: Sequence[float] | Floats, z: Floats) -> Floats:
     """Log-odds after a map.
 
     Args:
@@ -81,9 +81,11 @@ class Recalibration:
 
     def drawn_logits(self, z: float, base_rate: float | None = None) -> Floats:
         """Log-odds by each of the refitted maps, (draws,); by the map itself without any."""
-        at = np.array([z], float)
-        each = [apply_map(self.family, d, at)[0] for d in self.draws or (self.parameters,)]
-        return np.array(each) + self._shift(base_rate)
+        draws = self.draws or (self.parameters,)
+        if self.family == "isotonic":  # of which each has its own number of steps
+            each = [float(apply_map(self.family, d, np.array(z))) for d in draws]
+            return np.array(each) + self._shift(base_rate)
+        return apply_map(self.family, np.array(draws).T, np.array(z)) + self._shift(base_rate)
 
     @property
     def id(self) -> str:

@@ -40,6 +40,14 @@ def test_what_is_written_is_read_with_the_same_id(m):
     assert again.id == m.id
 
 
+@pytest.mark.parametrize("m", MAPS, ids=lambda m: m.family)
+def test_each_draw_is_a_map_of_its_own(m):
+    again = Recalibration(m.family, m.parameters, m.rate, (), (m.parameters,) * 3)
+
+    np.testing.assert_allclose(again.drawn_logits(0.7, 0.1), [float(m.logit(0.7, 0.1))] * 3)
+    np.testing.assert_allclose(MAPS[1].drawn_logits(1.0), [-0.4, 0.1])
+
+
 def test_the_id_names_the_content():
     assert len({m.id for m in MAPS}) == len(MAPS)
 
