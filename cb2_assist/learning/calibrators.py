@@ -41,7 +41,6 @@ DRAWS = 100
 """Refits behind the intervals."""
 _FOLDS = 5
 _MOST_STEPS = 60
-_LINES = ("none", "temperature", "platt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +208,8 @@ def fit_best(s: Sample, *, draws: int = DRAWS, seed: int = 0) -> Fitted | None:
 
     Args:
         s: The labels.
-        draws: Refits behind the intervals. A map with one slope at most is refitted with the most
-            parameters that the labels bear for a straight line; the choice is not repeated.
+        draws: Refits behind the intervals, with the most parameters that the labels bear short of
+            an isotonic map; the choice is not repeated.
         seed: Of folds and resampling: the same labels give the same map.
     """
     families = allowed(s.effective, s.effective_rarer)
@@ -221,17 +220,21 @@ def fit_best(s: Sample, *, draws: int = DRAWS, seed: int = 0) -> Fitted | None:
     out = {f: _held_out(f, s, fold) for f in families}
     losses = {f: np.logaddexp(0, np.where(s.answer, -v, v)) for f, v in out.items()}
     family = _simplest(losses, s)
-    # a slope or offset that was not worth its parameter is still not known to be that of the map
-    drawn = family
-    if family in _LINES:
-        drawn = [f for f in families if f in _LINES][-1]
+    # a parameter that was not worth its place is still not known to be that of the map
+    drawn = family if family == "isotonic" else [f for f in families if f != "isotonic"][-1]
     fitted, rates = [], []
     for t in resamples(s, draws, rng):
         fitted.append(fit_map(drawn, t))
         rates.append(t.rate)
     low, high = np.quantile(rates, (0.025, 0.975)) if rates else (0.0, 1.0)
     mean = {f: float(np.average(v, weights=s.weight)) for f, v in losses.items()}
-    chosen = Recalibration(family, fit_map(family, s), round(s.rate, 6), draws=tuple(fitted))
+    chosen = Recalibration(
+        family,
+        fit_map(family, s),
+        round(s.rate, 6),
+        draws=tuple(fitted),
+        drawn_family="" if drawn == family else drawn,
+    )
     return Fitted(chosen, mean, out[family], (float(low), float(high)))
 
 

@@ -62,11 +62,13 @@ class Recalibration:
     """Names of the views that the model's answers rested on, ``features`` among them."""
     draws: tuple[tuple[float, ...], ...] = ()
     """Parameters refitted on resampled clusters of the labels."""
+    drawn_family: str = ""
+    """Family of the draws where they have more parameters than the map; empty: the same."""
 
     def __post_init__(self) -> None:
         _check(self.family, self.parameters)
         for draw in self.draws:
-            _check(self.family, draw)
+            _check(self.drawn_family or self.family, draw)
         if not 0 < self.rate < 1:
             raise ValueError(f"the rate of a map lies between 0 and 1, got {self.rate}")
 
@@ -82,10 +84,11 @@ class Recalibration:
     def drawn_logits(self, z: float, base_rate: float | None = None) -> Floats:
         """Log-odds by each of the refitted maps, (draws,); by the map itself without any."""
         draws = self.draws or (self.parameters,)
-        if self.family == "isotonic":  # of which each has its own number of steps
-            each = [float(apply_map(self.family, d, np.array(z))) for d in draws]
+        family = (self.drawn_family or self.family) if self.draws else self.family
+        if family == "isotonic":  # of which each has its own number of steps
+            each = [float(apply_map(family, d, np.array(z))) for d in draws]
             return np.array(each) + self._shift(base_rate)
-        return apply_map(self.family, np.array(draws).T, np.array(z)) + self._shift(base_rate)
+        return apply_map(family, np.array(draws).T, np.array(z)) + self._shift(base_rate)
 
     @property
     def id(self) -> str:
@@ -101,6 +104,7 @@ class Recalibration:
             "rate": self.rate,
             "views": list(self.views),
             "draws": [list(d) for d in self.draws],
+            "drawn_family": self.drawn_family,
         }
 
     @classmethod
@@ -116,6 +120,7 @@ class Recalibration:
             float(document["rate"]),
             tuple(str(v) for v in document["views"]),
             tuple(tuple(float(v) for v in d) for d in document["draws"]),
+            str(document["drawn_family"]),
         )
 
     def _shift(self, base_rate: float | None) -> float:

@@ -11,6 +11,7 @@ MAPS = [
     Recalibration("none", (1.0, -1.2), 0.23),
     Recalibration("platt", (0.6, -0.8), 0.3, ("em", "features"), ((0.5, -0.9), (0.7, -0.6))),
     Recalibration("beta", (0.5, 1.4, -0.3), 0.4),
+    Recalibration("none", (1.0, -0.4), 0.4, (), ((0.5, 1.4, -0.3),), "beta"),
     Recalibration("isotonic", (-3.0, 0.0, 2.0, -2.0, -2.0, 1.5), 0.3),
 ]
 Z = np.linspace(-30, 30, 401)
@@ -46,6 +47,7 @@ def test_each_draw_is_a_map_of_its_own(m):
 
     np.testing.assert_allclose(again.drawn_logits(0.7, 0.1), [float(m.logit(0.7, 0.1))] * 3)
     np.testing.assert_allclose(MAPS[1].drawn_logits(1.0), [-0.4, 0.1])
+    np.testing.assert_allclose(MAPS[3].drawn_logits(1.0, 0.2), [float(MAPS[2].logit(1.0, 0.2))])
 
 
 def test_the_id_names_the_content():
