@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,11 +130,13 @@ def build_assistant(
     try:
         from cb2_assist.model.card import check_card
         from cb2_assist.model.soon import NoNetwork, PredictorSoon
+        from cb2_assist.suggestions.base_rate import base_rates, read_state
         from cb2_assist.suggestions.calibration import calibrator_from_card
         from cb2_assist.suggestions.pipeline import ModelFacts, Pipeline
 
         folder = model or resource_dir("models") / DEFAULT_MODEL
         loaded = check_card(folder)
+        state = read_state(saved_state_file(source.info.name))
         predictor = PredictorSoon(folder, device, threads) if network else NoNetwork()
         if not soon:
             predictor.wait()
@@ -149,8 +151,8 @@ def build_assistant(
                 loaded.ood.percentile,
                 loaded.views.em_oblique,
             ),
-            calibrator_from_card(loaded.card),
-            _saved_rates(source.info.name, loaded.card),
+            calibrator_from_card(loaded.card).with_state(state, loaded.sha256),
+            base_rates(state, loaded.card),
             threads=threads,
         )
     except BaseException:
@@ -177,18 +179,19 @@ def saved_base_rates(dataset: str, model: Path | None = None) -> dict[Kind, Base
         ModelError: The model cannot be used.
     """
     from cb2_assist.model.card import check_card
+    from cb2_assist.suggestions.base_rate import base_rates, read_state
 
     folder = model or resource_dir("models") / DEFAULT_MODEL
-    return _saved_rates(dataset, check_card(folder).card)
+    return base_rates(read_state(saved_state_file(dataset)), check_card(folder).card)
 
 
-def _saved_rates(dataset: str, card: Mapping[str, Any]) -> dict[Kind, BaseRate]:
+def saved_state_file(dataset: str) -> Path:
+    """Where `calibrate` keeps what it found out about a dataset; may not be there."""
     import platformdirs
 
-    from cb2_assist.suggestions.base_rate import read_base_rates, state_file
+    from cb2_assist.suggestions.base_rate import state_file
 
-    state = platformdirs.user_data_path("cb2-assist", appauthor=False)
-    return read_base_rates(state_file(state, dataset), card)
+    return state_file(platformdirs.user_data_path("cb2-assist", appauthor=False), dataset)
 
 
 def dataset_name(dataset: DatasetChoice) -> str:

@@ -7,7 +7,7 @@ import pytest
 from cb2_assist.app import DatasetChoice, build_assistant, warm_up
 from cb2_assist.core.errors import AssistError, ModelError, UnknownDatasetError
 from cb2_assist.core.records import BaseRate, Kind
-from cb2_assist.suggestions.base_rate import state_file, write_base_rates
+from cb2_assist.suggestions.base_rate import SavedState, state_file, write_state
 
 pytestmark = pytest.mark.usefixtures("own_data_home")
 
@@ -18,7 +18,7 @@ def built(neurites_file, model, **options):
 
 def test_saved_base_rates_are_in_force(neurites_file, tiny_model_folder, own_data_home):
     path = state_file(own_data_home / "cb2-assist", "neurites")
-    write_base_rates(path, {Kind.JOIN: BaseRate(0.61, "labels", 12)})
+    write_state(path, SavedState({Kind.JOIN: BaseRate(0.61, "labels", 12)}))
     assistant = built(neurites_file, tiny_model_folder)
     try:
         assert assistant.base_rates[Kind.JOIN] == BaseRate(0.61, "labels", 12)

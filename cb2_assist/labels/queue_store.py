@@ -241,6 +241,14 @@ class QueueStore(Protocol):
     def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
         """Sites that can be drawn: undecided, not implied, not stale, on nobody's screen."""
 
+    def scores(
+        self, dataset: str, kind: Kind, *, model_sha256: str, calibrator: str
+    ) -> list[float]:
+        """`Suggestion.score` of every site of a kind, decided or not, stale ones left out.
+
+        Only of sites that this model judged with a calibrator whose id begins so.
+        """
+
     def draws_made(self, dataset: str, version: str, user: str) -> int:
         """How many draws a person has had in a version."""
 

@@ -156,6 +156,17 @@ class SqliteQueueStore:
         )
         return [Waiting(s, Kind(k), score, c, skips) for s, k, score, c, skips in rows]
 
+    def scores(
+        self, dataset: str, kind: Kind, *, model_sha256: str, calibrator: str
+    ) -> list[float]:
+        """See `QueueStore.scores`."""
+        rows = self._readers.rows(
+            "SELECT score FROM queue_items WHERE dataset = ? AND kind = ? AND model_sha256 = ?"
+            " AND substr(calibrator, 1, ?) = ? AND stale IS NULL ORDER BY version, site",
+            (dataset, kind.value, model_sha256, len(calibrator), calibrator),
+        )
+        return [float(score) for (score,) in rows]
+
     def draws_made(self, dataset: str, version: str, user: str) -> int:
         """See `QueueStore.draws_made`."""
         with self._readers.borrow() as conn:

@@ -12,6 +12,7 @@ from cb2_assist.core.errors import DatasetError
 from cb2_assist.model.card import OodReference
 
 _DRAWS = 40
+_REFERENCE = 400
 _LEAST = 40
 """With fewer validation decisions of either answer only the temperature is fitted."""
 
@@ -35,7 +36,8 @@ def fit_scale(
         seed: Of the resampling.
 
     Returns:
-        ``temperature``, ``bias``, ``draws`` (pairs), ``n``, ``n_positive``; part of the card.
+        ``temperature``, ``bias``, ``draws`` (pairs), ``n``, ``n_positive`` and ``reference``, at
+        most 400 quantiles of the log-odds of either answer; part of the card.
 
     Raises:
         DatasetError: Only one of the two answers occurs.
@@ -61,7 +63,16 @@ def fit_scale(
         "draws": draws,
         "n": len(answer),
         "n_positive": int(answer.sum()),
+        # what a later estimate of a base rate compares the scores of unlabelled sites with
+        "reference": {"true": _quantiles(logit[answer]), "false": _quantiles(logit[~answer])},
     }
+
+
+def _quantiles(v: NDArray[np.float64]) -> list[float]:
+    k = min(len(v), _REFERENCE)
+    # Hazen's are the values themselves where there are no more of them
+    found = np.quantile(v, (np.arange(k) + 0.5) / k, method="hazen")
+    return [round(q, 3) for q in found.tolist()]
 
 
 def _fit(

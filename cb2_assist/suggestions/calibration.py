@@ -5,7 +5,8 @@ in force by Bayes' rule on the odds:
 
     logit(confidence) = logit(score) + logit(base rate)
 
-which is exact when the shift is one of prior alone.
+which is exact when the shift is one of prior alone. Labels of the dataset put a map of
+`recalibration` in the place of this sum; the score stays what it is.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import BaseRate, Kind
+from cb2_assist.suggestions.base_rate import SavedState
+from cb2_assist.suggestions.recalibration import Recalibration
 
+STATE_MARK = "+"
+"""In a calibrator's id, between the model's own part and that of the dataset's saved state."""
 _LIMIT = 30.0
 """Log-odds beyond this are cut: e^-30 is nothing that a calibration of our size could know."""
 
@@ -49,17 +54,39 @@ class Calibrator:
 
     id: str
     scales: Mapping[Kind, Scale]
+    maps: Mapping[tuple[Kind, tuple[str, ...]], Recalibration] = field(default_factory=dict)
+    """From labels of the dataset, by question and names of the views behind an answer."""
 
     def score(self, kind: Kind, logit: float) -> float:
         """Probability at a 50:50 prior."""
         return _sigmoid(self.scales[kind].apply(logit))
 
-    def confidence(self, kind: Kind, logit: float, base: BaseRate) -> float:
-        """Probability that an expert accepts, at the base rate in force."""
-        return _sigmoid(self.scales[kind].apply(logit) + _logit(base.value))
+    def confidence(
+        self, kind: Kind, logit: float, base: BaseRate, views: tuple[str, ...] = ()
+    ) -> float:
+        """Probability that an expert accepts, at the base rate in force.
+
+        Args:
+            kind: Which question.
+            logit: The network's log-odds.
+            base: The base rate in force.
+            views: Names of the views that the log-odds rest on; without a map for exactly these,
+                the score and the base rate decide.
+        """
+        z = self.scales[kind].apply(logit)
+        known = self.maps.get((kind, views))
+        if known is not None:
+            return _sigmoid(float(known.logit(z, base.value)))
+        return _sigmoid(z + _logit(base.value))
 
     def interval(
-        self, kind: Kind, logit: float, base: BaseRate, *, reliable: bool
+        self,
+        kind: Kind,
+        logit: float,
+        base: BaseRate,
+        views: tuple[str, ...] = (),
+        *,
+        reliable: bool,
     ) -> tuple[float, float]:
         """90 % interval of the confidence from the calibration's own uncertainty.
 
@@ -67,18 +94,41 @@ class Calibrator:
             kind: Which question.
             logit: The network's log-odds.
             base: The base rate in force.
+            views: As for `confidence`.
             reliable: False widens it to reach the base rate: out of distribution the evidence may
                 be worth nothing, and then the base rate is what is left.
         """
-        scale = self.scales[kind]
-        at = [_cut(logit / t + b) for t, b in scale.draws] or [scale.apply(logit)]
+        scale, shift = self.scales[kind], _logit(base.value)
+        z = scale.apply(logit)
+        known = self.maps.get((kind, views))
+        if known is not None:
+            at, middle = known.drawn_logits(z, base.value), float(known.logit(z, base.value))
+        else:
+            drawn = [_cut(logit / t + b) for t, b in scale.draws] or [z]
+            at, middle = np.array(drawn) + shift, z + shift
         low, high = np.quantile(at, (0.05, 0.95))
-        middle = scale.apply(logit)
-        shift = _logit(base.value)
-        ends = [_sigmoid(v + shift) for v in (min(low, middle), max(high, middle))]
+        ends = [_sigmoid(min(low, middle)), _sigmoid(max(high, middle))]
         if not reliable:
             ends = [min(ends[0], base.value), max(ends[1], base.value)]
         return ends[0], ends[1]
+
+    def with_state(self, state: SavedState, model_sha256: str) -> Calibrator:
+        """What labels of a dataset make of this one; itself when nothing is saved.
+
+        The maps hold for the scores of one model; for another the saved base rates alone do. The
+        id gets a part that names maps and rates: the same id, the same numbers.
+        """
+        if not state.rates and not state.maps:
+            return self
+        fits = state.model_sha256 == model_sha256 and state.calibrator == self.id
+        maps = {(k, m.views): m for k, some in state.maps.items() for m in some} if fits else {}
+        content = [
+            sorted((k.value, r.value) for k, r in state.rates.items()),
+            sorted((k.value, m.id) for (k, _), m in maps.items()),
+        ]
+        text = json.dumps(content, sort_keys=True)
+        suffix = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return replace(self, id=f"{self.id}{STATE_MARK}{suffix}", maps=maps)
 
 
 def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:

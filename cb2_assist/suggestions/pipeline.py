@@ -392,13 +392,14 @@ class Pipeline:
             self._recent.move_to_end(key)
             while len(self._recent) > RECENT_STACKS:
                 self._recent.popitem(last=False)
+        kind, logit, rests_on = site.kind, output.logit, tuple(v.name for v in output.views)
         return Suggestion(
             id=key,
             site=site,
             reason=candidate.reason,
-            score=self.calibrator.score(site.kind, output.logit),
-            confidence=self.calibrator.confidence(site.kind, output.logit, base),
-            interval=self.calibrator.interval(site.kind, output.logit, base, reliable=not ood.flag),
+            score=self.calibrator.score(kind, logit),
+            confidence=self.calibrator.confidence(kind, logit, base, rests_on),
+            interval=self.calibrator.interval(kind, logit, base, rests_on, reliable=not ood.flag),
             ood=ood,
             views=output.views,
             prior=None if math.isnan(candidate.prior) else candidate.prior,

@@ -219,6 +219,33 @@ def test_the_page_shows_what_suggest_prints(tab: Tab) -> None:
     assert "22 %" not in unreliable.inner_text()
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("labels", "from 214 labels"),
+        ("estimated", "estimated from 214 sites"),
+        ("default", "default"),
+    ],
+)
+def test_the_header_says_where_the_base_rate_is_from(tab: Tab, source: str, words: str) -> None:
+    tab.page.evaluate(
+        """(source) => {
+          const joins = {value: 0.25, source, n: 214};
+          const cuts = {value: 0.01, source: "default", n: 0};
+          const base_rate = {...joins, by_kind: {join: joins, cut: cuts}};
+          const model = {name: "m", sha256: "0"};
+          const list = {segment: "1", model, base_rate, suggestions: []};
+          cb2.page.header.update({...cb2.page.view, list});
+        }""",
+        source,
+    )
+    rate = tab.page.locator("cb2-header .rate")
+    assert rate.inner_text() == f"base rate 25 % ({words})"
+    title = rate.get_attribute("title") or ""
+    assert f"joins 25 % ({words})" in title
+    assert "cuts 1 % (default)" in title
+
+
 def test_words_of_the_server_are_text_and_nothing_else(tab: Tab) -> None:
     evil = "<img src=x onerror='window.broken=1'>"
     tab.page.evaluate(

@@ -310,3 +310,19 @@ class QueueStoreContract:
             store.queue.waiting(ALL, now=NOW)
         with pytest.raises(LabelError, match="closed"):
             store.queue.begin_fill(ALL, None, "judge", 1, now=NOW)
+
+    def test_scores_are_those_of_one_model_and_kind_whatever_became_of_the_site(
+        self, store
+    ) -> None:
+        put(store, 0, score=0.3)
+        put(store, 1, score=0.7)
+        put(store, 2, kind=Kind.CUT, score=0.9)
+        store.append(NewEvent.of(decision(0)))
+        store.queue.mark_stale(DATASET, VERSION, suggestion(1).id, "gone", user=USER, now=NOW)
+
+        def scores(kind: Kind = Kind.JOIN, sha: str = "ab" * 32, calibrator: str = "cal-1"):
+            return store.queue.scores(DATASET, kind, model_sha256=sha, calibrator=calibrator)
+
+        assert scores() == scores(calibrator="cal") == [0.3]
+        assert scores(Kind.CUT) == [0.9]
+        assert scores(sha="cd" * 32) == scores(calibrator="cal-2") == []

@@ -51,6 +51,20 @@ def test_few_answers_fit_no_bias():
     assert fit["n"] == 60
 
 
+def test_the_reference_keeps_the_scores_of_either_answer():
+    logit, answer, group = decisions(3000, 1.0, 0.0, positive=0.1)
+    true, false = (
+        np.array(fit_scale(logit, answer, group)["reference"][k]) for k in ("true", "false")
+    )
+
+    assert (len(true), len(false)) == (int(answer.sum()), 400)
+    np.testing.assert_allclose(np.sort(true), np.sort(logit[answer]), atol=0.001)
+    for share in (0.1, 0.5, 0.9):
+        assert np.quantile(false, share) == pytest.approx(
+            np.quantile(logit[~answer], share), abs=0.05
+        )
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_one_answer_alone_is_refused_in_words(answer):
     with pytest.raises(DatasetError, match=r"same answer.*wider validation slab"):

@@ -1,6 +1,7 @@
 """From log-odds to score, confidence and interval."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from fixtures_model import BASE_RATES, CALIBRATION
 
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import BaseRate, Kind
+from cb2_assist.suggestions.base_rate import NOTHING_SAVED, SavedState
 from cb2_assist.suggestions.calibration import calibrator_from_card
+from cb2_assist.suggestions.recalibration import Recalibration
 
 CARD = {"name": "tiny", "calibration": CALIBRATION, "base_rates": BASE_RATES}
 LOGITS = [-80.0, -3.0, -0.2, 0.0, 0.7, 4.0, 80.0]
@@ -99,3 +102,66 @@ def broken(kind, **changes):
 def test_an_unusable_calibration_is_refused_in_words(card):
     with pytest.raises(ModelError, match=r"no usable calibration.*Train again"):
         calibrator_from_card(card)
+
+
+VIEWS = ("front", "features")
+MAP = Recalibration("platt", (0.5, -1.0), 0.25, VIEWS, ((0.4, -1.3), (0.5, -1.0), (0.6, -0.7)))
+
+
+def saved(own, **changes):
+    rates = {Kind.JOIN: BaseRate(0.25, "labels", 90)}
+    given = {"maps": {Kind.JOIN: (MAP,)}, "model_sha256": "ab", "calibrator": own.id}
+    return SavedState(rates, **{**given, **changes})
+
+
+def test_labels_move_the_confidence_and_never_the_score(calibrator):
+    moved = calibrator.with_state(saved(calibrator), "ab")
+    z = math.log(odds(calibrator.score(Kind.JOIN, 2.0)))
+
+    assert moved.score(Kind.JOIN, 2.0) == calibrator.score(Kind.JOIN, 2.0)
+    at_labels = moved.confidence(Kind.JOIN, 2.0, rate(0.25), VIEWS)
+    assert odds(at_labels) == pytest.approx(math.exp(0.5 * z - 1.0))
+    elsewhere = moved.confidence(Kind.JOIN, 2.0, rate(0.5), VIEWS)
+    assert odds(elsewhere) == pytest.approx(3 * odds(at_labels))
+
+
+@pytest.mark.parametrize(("kind", "views"), [(Kind.CUT, VIEWS), (Kind.JOIN, ("front",))])
+def test_a_map_is_for_its_question_and_views_alone(calibrator, kind, views):
+    moved = calibrator.with_state(saved(calibrator), "ab")
+
+    assert moved.confidence(kind, 1.0, rate(0.3), views) == calibrator.confidence(
+        kind, 1.0, rate(0.3), views
+    )
+
+
+def test_the_interval_is_that_of_the_map(calibrator):
+    moved = calibrator.with_state(saved(calibrator), "ab")
+    low, high = moved.interval(Kind.JOIN, 2.0, rate(0.25), VIEWS, reliable=True)
+
+    assert low < moved.confidence(Kind.JOIN, 2.0, rate(0.25), VIEWS) < high
+    assert (low, high) != calibrator.interval(Kind.JOIN, 2.0, rate(0.25), VIEWS, reliable=True)
+
+
+def test_the_id_names_what_labels_changed(calibrator):
+    other = replace(MAP, parameters=(0.6, -1.0))
+    ids = {
+        calibrator.with_state(state, "ab").id
+        for state in (
+            NOTHING_SAVED,
+            saved(calibrator),
+            saved(calibrator, maps={Kind.JOIN: (other,)}),
+            saved(calibrator, maps={}),
+            replace(saved(calibrator), rates={Kind.JOIN: BaseRate(0.3, "labels", 90)}),
+        )
+    }
+
+    assert len(ids) == 5
+    assert calibrator.id in ids
+    assert all(i == calibrator.id or i.startswith(calibrator.id + "+") for i in ids)
+    assert calibrator.with_state(saved(calibrator), "ab").id in ids
+
+
+@pytest.mark.parametrize("changes", [{"model_sha256": "cd"}, {"calibrator": "cal-0"}])
+def test_maps_of_another_model_are_left_out(calibrator, changes):
+    moved = calibrator.with_state(saved(calibrator, **changes), "ab")
+    assert not moved.maps

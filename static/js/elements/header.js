@@ -11,6 +11,9 @@ const SOURCES = {
   default: () => "default",
 };
 
+/** @param {import("../types.js").BaseRate} rate */
+const rateText = (rate) => `${percent(rate.value)} (${SOURCES[rate.source]?.(rate.n) ?? rate.source})`;
+
 /** `<cb2-header>` */
 export class Header extends HTMLElement {
   connectedCallback() {
@@ -47,11 +50,11 @@ export class Header extends HTMLElement {
     const model = list ? `${list.model.name} · ` : "";
     this.#write("model", model + licence, list && `sha256 ${list.model.sha256}`);
     const rate = list?.base_rate;
-    const source = rate && (SOURCES[rate.source]?.(rate.n) ?? rate.source);
+    const each = Object.entries(rate?.by_kind ?? {}).map(([kind, r]) => `${kind}s ${rateText(r)}`);
     this.#write(
       "rate",
-      rate ? `base rate ${percent(rate.value)} (${source})` : "",
-      "Share of such sites that an expert accepts, as assumed in every confidence",
+      rate ? `base rate ${rateText(rate)}` : "",
+      ["Share of such sites that an expert accepts, as assumed in every confidence", ...each].join("\n"),
     );
   }
 
