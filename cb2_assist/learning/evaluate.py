@@ -129,6 +129,8 @@ def _looker(views: ViewSpec, statistics: EmStatistics) -> Callable[[SiteWindow],
             profile=views.profile,
             statistics=statistics,
             features=site_features(window, statistics),
+            em_oblique=views.em_oblique,
+            em_extent_nm=views.em_extent_nm,
         )
 
     return look

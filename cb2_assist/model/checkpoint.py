@@ -27,6 +27,7 @@ from cb2_assist.model.card import (
     check_card,
     sha256_of,
 )
+from cb2_assist.model.cb2_network import ARCHITECTURE, Cb2Spec, Cb2ViT
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.views.features import FEATURE_NAMES
 
@@ -43,8 +44,9 @@ class Model:
     sha256: str
     """Of the weights file."""
     views: ViewSpec
-    network: MultiTaskViT
-    ood: OodReference
+    """On a dataset of a species of which the card says nothing else."""
+    network: MultiTaskViT | Cb2ViT
+    ood: OodReference | None
 
     @property
     def name(self) -> str:
@@ -108,11 +110,15 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
     checked = check_card(folder)
     path = folder / WEIGHTS
     tensors = _read(path)
-    state = {k[8:]: v.float() for k, v in tensors.items() if k.startswith("network.")}
+    state = {
+        k[8:]: v.float() if v.is_floating_point() else v
+        for k, v in tensors.items()
+        if k.startswith("network.")
+    }
     try:
         # without memory at first: drawing random weights only to replace them takes over a second
         with torch.device("meta"):
-            network = MultiTaskViT(NetworkSpec(**checked.card["network"]))
+            network = _build(checked.card["network"])
         network.load_state_dict(state, assign=True)
     except (RuntimeError, KeyError, TypeError, ValueError) as e:
         raise ModelError(
@@ -127,6 +133,12 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
         network.to(device).eval(),
         checked.ood,
     )
+
+
+def _build(described: dict[str, Any]) -> MultiTaskViT | Cb2ViT:
+    if described.get("architecture") == ARCHITECTURE:
+        return Cb2ViT(Cb2Spec(**described))
+    return MultiTaskViT(NetworkSpec(**described))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

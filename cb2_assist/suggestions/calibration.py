@@ -21,6 +21,7 @@ import numpy as np
 
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import BaseRate, Kind
+from cb2_assist.model.card import UNCALIBRATED
 
 _LIMIT = 30.0
 """Log-odds beyond this are cut: e^-30 is nothing that a calibration of our size could know."""
@@ -49,6 +50,8 @@ class Calibrator:
 
     id: str
     scales: Mapping[Kind, Scale]
+    is_calibrated: bool = True
+    """False: the network's own numbers, of which nothing says how far they can be trusted."""
 
     def score(self, kind: Kind, logit: float) -> float:
         """Probability at a 50:50 prior."""
@@ -69,7 +72,11 @@ class Calibrator:
             base: The base rate in force.
             reliable: False widens it to reach the base rate: out of distribution the evidence may
                 be worth nothing, and then the base rate is what is left.
+
+        Without a calibration it is everything from 0 to 1.
         """
+        if not self.is_calibrated:
+            return 0.0, 1.0
         scale = self.scales[kind]
         at = [_cut(logit / t + b) for t, b in scale.draws] or [scale.apply(logit)]
         low, high = np.quantile(at, (0.05, 0.95))
@@ -82,11 +89,13 @@ class Calibrator:
 
 
 def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:
-    """Read a card's calibration.
+    """Read a card's calibration; a card may also say that there is none.
 
     Raises:
         ModelError: A question has no usable scale.
     """
+    if card.get("calibration") == UNCALIBRATED:
+        return Calibrator(UNCALIBRATED, dict.fromkeys(Kind, Scale(1.0, 0.0, ())), False)
     scales = {}
     try:
         given = card["calibration"]
@@ -103,6 +112,33 @@ def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:
         {k.value: [s.temperature, s.bias, s.draws] for k, s in scales.items()}, sort_keys=True
     )
     return Calibrator("cal-" + hashlib.sha256(text.encode()).hexdigest()[:10], scales)
+
+
+def why_uncalibrated(card: Mapping[str, Any], species: str, extent_nm: float) -> str:
+    """What to say beside the numbers of a model without calibration; empty for others.
+
+    Args:
+        card: The model's. ``trained_on`` may name ``species`` and, for each, the least and the
+            greatest half width of its views in ``extents_nm``.
+        species: Of the dataset.
+        extent_nm: Half width of the views that the model gets there.
+    """
+    if card.get("calibration") != UNCALIBRATED:
+        return ""
+    said = [f"{card.get('name')} is not calibrated: no confidence of it can be relied on."]
+    trained_on = card.get("trained_on") or {}
+    known = [str(s) for s in trained_on.get("species") or ()]
+    low, high = (trained_on.get("extents_nm") or {}).get(species, (0.0, math.inf))
+    if not known:
+        said.append("Which species it was trained on is not stated.")
+    elif species not in known:
+        said.append(f"It was trained on {', '.join(known)}; this dataset is {species}.")
+    elif not low <= extent_nm <= high:
+        said.append(
+            f"It was trained on views {low:g} to {high:g} nm to each side; here they are "
+            f"{extent_nm:g} nm."
+        )
+    return " ".join(said)
 
 
 def _pair(temperature: float, bias: float) -> tuple[float, float]:

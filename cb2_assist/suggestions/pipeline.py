@@ -18,6 +18,7 @@ from cb2_assist.candidates.finder import cutout_half_width_nm, find
 from cb2_assist.core.errors import (
     AssistError,
     BackgroundError,
+    ModelError,
     OutOfBoundsError,
     SegmentNotFoundError,
 )
@@ -37,6 +38,7 @@ from cb2_assist.core.records import (
 from cb2_assist.datasets.source import Cutout, Mesh, MeshSource, Source
 from cb2_assist.settings import (
     MAX_CANDIDATES,
+    MAX_WINDOW_VX,
     OOD_FLAG_PERCENTILE,
     RECENT_STACKS,
     SEARCH_RADIUS_NM,
@@ -45,7 +47,7 @@ from cb2_assist.settings import (
 from cb2_assist.suggestions.calibration import Calibrator
 from cb2_assist.views.features import has_interface, site_features
 from cb2_assist.views.mesh_hits import mesh_reach_nm
-from cb2_assist.views.site import SiteWindow, build_window, window_box
+from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
 
 
@@ -68,6 +70,12 @@ class ModelFacts:
     """Distance of a decision embedding to percent of held-out decisions that lie nearer."""
     em_oblique: bool = False
     """Whether joins also get the best tilted EM plane."""
+    em_extent_nm: float | None = None
+    """Half width of EM planes; None: `extent_nm`."""
+    site_nm: float | None = None
+    """`model.card.ViewSpec.site_nm`; None: `extent_nm`."""
+    uncalibrated: str = ""
+    """`SuggestionList.uncalibrated`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,12 @@ class Pipeline:
         self._mesh_source: MeshSource | None = None
         if isinstance(source, MeshSource) and source.geometry == "meshes":
             self._mesh_source = source
+        self._site_nm = facts.extent_nm if facts.site_nm is None else facts.site_nm
+        em_nm = facts.extent_nm if facts.em_extent_nm is None else facts.em_extent_nm
+        # geometry from meshes needs no voxels
+        seen_nm = em_nm if self._mesh_source is not None else max(em_nm, facts.extent_nm)
+        self._reach_nm = max(self._site_nm, seen_nm)
+        _check_size(source, facts, self._reach_nm)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
         self._recent: OrderedDict[str, tuple[ViewStack, Site]] = OrderedDict()
         self._last: Cutout | None = None
@@ -185,6 +199,7 @@ class Pipeline:
                 "total": 1e3 * (time.perf_counter() - start),
             },
             note="" if suggestions else self._why_empty(segment, kind),
+            uncalibrated=self.facts.uncalibrated,
         )
 
     def score(
@@ -225,6 +240,7 @@ class Pipeline:
             calibrator=self.calibrator.id,
             base_rates=dict(base_rates or self.base_rates),
             timing_ms={},
+            uncalibrated=self.facts.uncalibrated,
         )
 
     def outputs(self, sites: Sequence[Site]) -> list[ModelOutput]:
@@ -268,7 +284,7 @@ class Pipeline:
         near = self.source.cutout(BoxVx.around(at, SNAP_NM, res).clip(bounds))
         at = self._snap(at, here, near)
         # one voxel more: a site's window is centred on its voxel, not on its point
-        reach = SEARCH_RADIUS_NM + self.facts.extent_nm + max(res)
+        reach = SEARCH_RADIUS_NM + self._reach_nm + max(res)
         half = max(cutout_half_width_nm(SEARCH_RADIUS_NM), reach)
         return at, here, self._cutout(BoxVx.around(at, half, res).clip(bounds))
 
@@ -302,16 +318,20 @@ class Pipeline:
         far = ((centres - np.array(tuple(at))) ** 2).sum(1)
         return PointNm.of(centres[int(far.argmin())])
 
-    def _render(self, window: SiteWindow) -> ViewStack:
-        statistics = self.source.em_statistics
+    def _render(self, cutout: Cutout, window: SiteWindow) -> ViewStack:
+        """Views of a site; `window` is what the question is about, the views may reach further."""
+        statistics, seen = self.source.em_statistics, window
+        if self._reach_nm > self._site_nm:
+            seen = whole_window(cutout, window.site, self._reach_nm, self.source.bounds)
         return render(
-            window,
+            seen,
             extent_nm=self.facts.extent_nm,
             profile=self.facts.profile,
             statistics=statistics,
             features=site_features(window, statistics),
             meshes=self._meshes(window.site),
             em_oblique=self.facts.em_oblique,
+            em_extent_nm=self.facts.em_extent_nm,
         )
 
     def _meshes(self, site: Site) -> tuple[Mesh | None, Mesh | None] | None:
@@ -333,22 +353,27 @@ class Pipeline:
     def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
         """Views of a candidate; None where the segment is too thin at the site to be judged."""
         try:
-            window = build_window(cutout, site, self.facts.extent_nm, self.source.bounds)
+            window = build_window(cutout, site, self._site_nm, self.source.bounds)
         except SegmentNotFoundError:
             return None
-        return self._render(window)
+        return self._render(cutout, window)
 
     def _lone_window(self, site: Site) -> SiteWindow:
+        cutout = self._round(site, self._site_nm)
+        return build_window(cutout, site, self._site_nm, self.source.bounds)
+
+    def _round(self, site: Site, half_width_nm: float) -> Cutout:
         bounds, res = self.source.bounds, self.source.resolution
-        box = window_box(site.point, self.facts.extent_nm, res, bounds)
+        box = window_box(site.point, half_width_nm, res, bounds)
         if not bounds.contains(site.point.to_voxel(res)):
             raise OutOfBoundsError(
                 f"The point {_text(site.point)} lies outside {self.source.info.name}."
             )
-        return build_window(self.source.cutout(box), site, self.facts.extent_nm, bounds)
+        return self.source.cutout(box)
 
     def _lone_stack(self, site: Site) -> ViewStack:
-        return self._render(self._lone_window(site))
+        cutout = self._round(site, self._reach_nm)
+        return self._render(cutout, build_window(cutout, site, self._site_nm, self.source.bounds))
 
     def _score_batch(
         self, sites: Sequence[Site], base_rates: Mapping[Kind, BaseRate] | None
@@ -385,7 +410,8 @@ class Pipeline:
         if site.kind is Kind.JOIN and not has_interface(stack.features):
             # nothing like it was ever trained on, whatever its embedding looks like
             percentile = 100.0
-        ood = Ood(percentile, percentile > OOD_FLAG_PERCENTILE)
+        unreliable = percentile > OOD_FLAG_PERCENTILE or not self.calibrator.is_calibrated
+        ood = Ood(percentile, unreliable)
         key = self._key(site)
         with self._lock:
             self._recent[key] = (stack, site)
@@ -413,6 +439,20 @@ class Pipeline:
         return (
             f"Segment {segment} has no {what} within {SEARCH_RADIUS_NM:.0f} nm of the cursor. "
             "Move along the segment, towards an end, and press p again."
+        )
+
+
+def _check_size(source: Source, facts: ModelFacts, reach_nm: float) -> None:
+    """Refuse a model whose windows of this dataset would fill the memory."""
+    res, bounds = source.resolution, source.bounds
+    shape = [min(2 * reach_nm / r, n) for r, n in zip(res, bounds.shape, strict=True)]
+    if math.prod(shape) > MAX_WINDOW_VX:
+        raise ModelError(
+            f"The model {facts.name} wants views that reach {reach_nm:g} nm, and at "
+            f"{res.x:g} x {res.y:g} x {res.z:g} nm a site would be {math.prod(shape) / 1e6:.0f} "
+            f"million voxels of {source.info.name}; at most {MAX_WINDOW_VX / 1e6:.0f} million are "
+            'read. With geometry = "meshes" in dataset.toml only EM is read as voxels; or give '
+            "import-checkpoint a smaller --extent-nm."
         )
 
 
