@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -128,9 +129,10 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except OSError as e:
         raise ModelError(f"{file} cannot be read: {e.strerror or e}. Nothing was written.") from e
     except UnpicklingError as e:
-        why = "it holds Python objects that would run code when read"
-        if "nsupported" not in str(e) or "GLOBAL" not in str(e):
-            why = "it is damaged, or no file of torch.save"
+        object_ = re.search(r"GLOBAL (\S+)", str(e))
+        why = "it is damaged, or no file of torch.save"
+        if object_:
+            why = f"it holds a Python object, {object_[1]}, and reading that could run code"
         raise ModelError(
             f"{file} cannot be read as weights: {why}. Nothing was written. Save it again as "
             'torch.save({"model": model.state_dict()}, FILE).'

@@ -287,7 +287,7 @@ NO_CHECKPOINTS = {
     "a zip of something": (zipped, "damaged, or no file of torch.save"),
     "half of one": (cut(0.5), "cut off, damaged"),
     "all but the end of one": (cut(0.999), "cut off, damaged"),
-    "code": (hostile, "Python objects that would run code"),
+    "code": (hostile, r"a Python object, \S+, and reading that could run code"),
     "a pickle": (plain_pickle, "cannot be read as weights"),
     "a tensor": (lambda p: torch.save(torch.zeros(3), p), "holds no state dict: Tensor"),
     "a list": (lambda p: torch.save([1, 2], p), "holds no state dict: list"),
