@@ -24,6 +24,8 @@ from cb2_assist.views.features import FEATURE_NAMES
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 FORMAT = 1
+CB2_ARCHITECTURE = "connectomebench2"
+"""On a card's ``network`` of a `cb2_network.Cb2ViT`; others are `network.MultiTaskViT`."""
 UNCALIBRATED = "uncalibrated"
 """On a card's ``calibration``: the network's numbers are shown as they are, and marked."""
 OOD_UNKNOWN = "unknown"
@@ -48,13 +50,23 @@ class ViewSpec:
     """Half width of the EM planes; None: as wide as the others."""
 
     @property
+    def em_nm(self) -> float:
+        """Half width of the EM planes."""
+        return self.extent_nm if self.em_extent_nm is None else self.em_extent_nm
+
+    @property
+    def reach_nm(self) -> float:
+        """Half width of the widest view."""
+        return max(self.extent_nm, self.em_nm)
+
+    @property
     def site_nm(self) -> float:
         """Half width of the window in which sides are told apart and features are measured.
 
         ``clean`` views show that window. Those of ``cb2`` reach micrometres, in which telling
         sides apart would take minutes and means nothing to its networks.
         """
-        return self.extent_nm if self.profile == "clean" else min(self.extent_nm, CB2_SITE_NM)
+        return self.reach_nm if self.profile == "clean" else min(self.extent_nm, CB2_SITE_NM)
 
     def check(self) -> None:
         """Refuse views that cannot be made.
@@ -64,8 +76,8 @@ class ViewSpec:
             ValueError: A size cannot be rendered.
         """
         check_profile(self.profile)
-        wide = (self.extent_nm, self.extent_nm if self.em_extent_nm is None else self.em_extent_nm)
-        sizes_fit = not VIEW_SIZE_PX % self.image_px and all(0 < w < math.inf for w in wide)
+        wide = all(0 < w < math.inf for w in (self.extent_nm, self.em_nm))
+        sizes_fit = wide and not VIEW_SIZE_PX % self.image_px
         if not sizes_fit or not isinstance(self.em_oblique, bool):
             raise ValueError(f"views {asdict(self)} cannot be made")
 
@@ -177,7 +189,8 @@ def check_card(folder: Path) -> CheckedCard:
             f"The weights in {path} are not the ones of the card beside them: SHA-256 {sha[:12]}…, "
             f"the card says {str(wanted)[:12]}…. One of the two was replaced; copy both together."
         )
-    if features not in (FEATURE_NAMES, ()):  # none: the network reads only views
+    reads_only_views = card["network"].get("architecture") == CB2_ARCHITECTURE
+    if features != (() if reads_only_views else FEATURE_NAMES):
         raise ModelError(
             f"The model {card.get('name')!r} wants {len(features)} features that this version does "
             f"not compute alike (it has {len(FEATURE_NAMES)}). Use the version that made it, or "

@@ -18,10 +18,8 @@ from torch import Tensor, nn
 
 from cb2_assist.core.channels import VIEW_SIZE_PX, EmChannel, GeometryChannel
 from cb2_assist.core.errors import ModelError
+from cb2_assist.model.card import CB2_ARCHITECTURE
 from cb2_assist.model.network import TASKS, import_timm
-
-ARCHITECTURE = "connectomebench2"
-"""On a card's ``network``; a card without one is of `network.MultiTaskViT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Cb2Spec:
 
     encoder: str = "vit_base_patch16_224"
     """A timm vision transformer with heads of 64 and a class token."""
-    architecture: str = ARCHITECTURE
+    architecture: str = CB2_ARCHITECTURE
 
     def to_json(self) -> dict[str, Any]:
         """For the card."""

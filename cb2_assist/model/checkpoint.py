@@ -20,6 +20,7 @@ from torch import Tensor
 from cb2_assist.core.errors import ModelError
 from cb2_assist.model.card import (
     CARD,
+    CB2_ARCHITECTURE,
     FORMAT,
     WEIGHTS,
     OodReference,
@@ -27,7 +28,7 @@ from cb2_assist.model.card import (
     check_card,
     sha256_of,
 )
-from cb2_assist.model.cb2_network import ARCHITECTURE, Cb2Spec, Cb2ViT
+from cb2_assist.model.cb2_network import Cb2Spec, Cb2ViT
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.views.features import FEATURE_NAMES
 
@@ -47,11 +48,16 @@ class Model:
     """On a dataset of a species of which the card says nothing else."""
     network: MultiTaskViT | Cb2ViT
     ood: OodReference | None
+    by_species: dict[str, ViewSpec]
 
     @property
     def name(self) -> str:
         """As on the card."""
         return str(self.card["name"])
+
+    def views_for(self, species: str) -> ViewSpec:
+        """How it wants its views on a dataset of this species."""
+        return self.by_species.get(species, self.views)
 
 
 def save_model(
@@ -120,7 +126,7 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
         with torch.device("meta"):
             network = _build(checked.card["network"])
         network.load_state_dict(state, assign=True)
-    except (RuntimeError, KeyError, TypeError, ValueError) as e:
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
         raise ModelError(
             f"The weights in {path} do not fit the network on the card: {str(e).splitlines()[0]}. "
             "Restore the card or train again."
@@ -132,11 +138,12 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
         checked.views,
         network.to(device).eval(),
         checked.ood,
+        checked.by_species,
     )
 
 
 def _build(described: dict[str, Any]) -> MultiTaskViT | Cb2ViT:
-    if described.get("architecture") == ARCHITECTURE:
+    if described.get("architecture") == CB2_ARCHITECTURE:
         return Cb2ViT(Cb2Spec(**described))
     return MultiTaskViT(NetworkSpec(**described))
 

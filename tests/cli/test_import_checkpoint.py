@@ -135,6 +135,26 @@ def test_a_dataset_too_fine_for_such_views_is_refused_before_anything_is_read(
         build_assistant(DatasetChoice(file=neurites_file), model=model, device="cpu")
 
 
+def test_cuts_of_such_wide_views_are_not_measured_on_synthetic_merges(
+    call, neurites_file, model, tmp_path
+):
+    words = ("evaluate", "--data", neurites_file, "--model", model, "--out", tmp_path / "e")
+    code, _, err = call(*words, "--merges", 5)
+
+    assert code == 1
+    assert "views reach 3000 nm" in err
+    assert "Leave out --merges" in err
+
+
+def test_train_takes_no_calibration_from_what_has_none(call, neurites_file, model, tmp_path):
+    words = ("train", "--dataset-file", neurites_file, "--below-z", 50, "--out", tmp_path / "t")
+    code, _, err = call(*words, "--calibration-from", model)
+
+    assert code == 2
+    assert "best is not calibrated" in err
+    assert not (tmp_path / "t").exists()
+
+
 def test_out_that_exists_is_wrong_usage(call, file, model):
     code, out, err = call("import-checkpoint", file, "--out", model)
 

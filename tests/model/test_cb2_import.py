@@ -93,7 +93,15 @@ def old_names(state):
     }
 
 
-@pytest.mark.parametrize("form", [without_copies, wrapped, old_names], ids=lambda f: f.__name__)
+def without_copies_in_double(state):
+    kept = without_copies(state)
+    return {k: v.double() if v.is_floating_point() else v for k, v in kept.items()}
+
+
+FORMS = [without_copies, wrapped, old_names, without_copies_in_double]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
 def test_other_forms_of_the_same_weights_give_the_same_file(theirs, file, tmp_path, form):
     other = upstream_cb2.save(theirs, tmp_path / "other.pt", model=form(theirs.state_dict()))
     for name, source in (("a", file), ("b", other)):
