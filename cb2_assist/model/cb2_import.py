@@ -254,6 +254,8 @@ def _write(out: Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> dict[
         }
         text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
         (part / CARD).write_text(text, encoding="utf-8")
+        # safetensors makes its file for the owner alone; the folder's other file is as is usual here
+        weights.chmod((part / CARD).stat().st_mode)
         part.rename(out)
     except BaseException as e:
         shutil.rmtree(part, ignore_errors=True)

@@ -18,7 +18,6 @@ from cb2_assist.candidates.finder import cutout_half_width_nm, find
 from cb2_assist.core.errors import (
     AssistError,
     BackgroundError,
-    ModelError,
     OutOfBoundsError,
     SegmentNotFoundError,
 )
@@ -38,13 +37,13 @@ from cb2_assist.core.records import (
 from cb2_assist.datasets.source import Cutout, Mesh, MeshSource, Source
 from cb2_assist.settings import (
     MAX_CANDIDATES,
-    MAX_WINDOW_VX,
     OOD_FLAG_PERCENTILE,
     RECENT_STACKS,
     SEARCH_RADIUS_NM,
     SNAP_NM,
 )
 from cb2_assist.suggestions.calibration import Calibrator
+from cb2_assist.suggestions.reach import Reach
 from cb2_assist.views.features import has_interface, site_features
 from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
@@ -106,12 +105,13 @@ class Pipeline:
         self._mesh_source: MeshSource | None = None
         if isinstance(source, MeshSource) and source.geometry == "meshes":
             self._mesh_source = source
-        self._site_nm = facts.extent_nm if facts.site_nm is None else facts.site_nm
-        em_nm = facts.extent_nm if facts.em_extent_nm is None else facts.em_extent_nm
-        # geometry from meshes needs no voxels
-        seen_nm = em_nm if self._mesh_source is not None else max(em_nm, facts.extent_nm)
-        self._reach_nm = max(self._site_nm, seen_nm)
-        _check_size(source, facts, self._reach_nm)
+        self._reach = Reach.of(
+            facts.extent_nm if facts.site_nm is None else facts.site_nm,
+            facts.extent_nm,
+            facts.extent_nm if facts.em_extent_nm is None else facts.em_extent_nm,
+            from_meshes=self._mesh_source is not None,
+        )
+        self._reach.check(source, facts.name)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
         self._recent: OrderedDict[str, tuple[ViewStack, Site]] = OrderedDict()
         self._last: Cutout | None = None
@@ -284,7 +284,7 @@ class Pipeline:
         near = self.source.cutout(BoxVx.around(at, SNAP_NM, res).clip(bounds))
         at = self._snap(at, here, near)
         # one voxel more: a site's window is centred on its voxel, not on its point
-        reach = SEARCH_RADIUS_NM + self._reach_nm + max(res)
+        reach = SEARCH_RADIUS_NM + self._reach.views_nm + max(res)
         half = max(cutout_half_width_nm(SEARCH_RADIUS_NM), reach)
         return at, here, self._cutout(BoxVx.around(at, half, res).clip(bounds))
 
@@ -321,8 +321,8 @@ class Pipeline:
     def _render(self, cutout: Cutout, window: SiteWindow) -> ViewStack:
         """Views of a site; `window` is what the question is about, the views may reach further."""
         statistics, seen = self.source.em_statistics, window
-        if self._reach_nm > self._site_nm:
-            seen = whole_window(cutout, window.site, self._reach_nm, self.source.bounds)
+        if self._reach.is_wider:
+            seen = whole_window(cutout, window.site, self._reach.views_nm, self.source.bounds)
         return render(
             seen,
             extent_nm=self.facts.extent_nm,
@@ -353,14 +353,14 @@ class Pipeline:
     def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
         """Views of a candidate; None where the segment is too thin at the site to be judged."""
         try:
-            window = build_window(cutout, site, self._site_nm, self.source.bounds)
+            window = build_window(cutout, site, self._reach.site_nm, self.source.bounds)
         except SegmentNotFoundError:
             return None
         return self._render(cutout, window)
 
     def _lone_window(self, site: Site) -> SiteWindow:
-        cutout = self._round(site, self._site_nm)
-        return build_window(cutout, site, self._site_nm, self.source.bounds)
+        cutout = self._round(site, self._reach.site_nm)
+        return build_window(cutout, site, self._reach.site_nm, self.source.bounds)
 
     def _round(self, site: Site, half_width_nm: float) -> Cutout:
         bounds, res = self.source.bounds, self.source.resolution
@@ -372,8 +372,10 @@ class Pipeline:
         return self.source.cutout(box)
 
     def _lone_stack(self, site: Site) -> ViewStack:
-        cutout = self._round(site, self._reach_nm)
-        return self._render(cutout, build_window(cutout, site, self._site_nm, self.source.bounds))
+        cutout = self._round(site, self._reach.views_nm)
+        return self._render(
+            cutout, build_window(cutout, site, self._reach.site_nm, self.source.bounds)
+        )
 
     def _score_batch(
         self, sites: Sequence[Site], base_rates: Mapping[Kind, BaseRate] | None
@@ -439,20 +441,6 @@ class Pipeline:
         return (
             f"Segment {segment} has no {what} within {SEARCH_RADIUS_NM:.0f} nm of the cursor. "
             "Move along the segment, towards an end, and press p again."
-        )
-
-
-def _check_size(source: Source, facts: ModelFacts, reach_nm: float) -> None:
-    """Refuse a model whose windows of this dataset would fill the memory."""
-    res, bounds = source.resolution, source.bounds
-    shape = [min(2 * reach_nm / r, n) for r, n in zip(res, bounds.shape, strict=True)]
-    if math.prod(shape) > MAX_WINDOW_VX:
-        raise ModelError(
-            f"The model {facts.name} wants views that reach {reach_nm:g} nm, and at "
-            f"{res.x:g} x {res.y:g} x {res.z:g} nm a site would be {math.prod(shape) / 1e6:.0f} "
-            f"million voxels of {source.info.name}; at most {MAX_WINDOW_VX / 1e6:.0f} million are "
-            'read. With geometry = "meshes" in dataset.toml only EM is read as voxels; or give '
-            "import-checkpoint a smaller --extent-nm."
         )
 
 

@@ -6,12 +6,18 @@ import pytest
 import upstream_cb2
 from neurites import DUMBBELL, PARTNER, neurite_dataset
 
-from cb2_assist.app import DatasetChoice, build_assistant
+from cb2_assist.app import DatasetChoice, build_assistant, open_dataset
 from cb2_assist.cli import main
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.records import Kind, SegmentId, Site
+from cb2_assist.learning.evaluate import judge_joins
+from cb2_assist.learning.examples import touching_pairs
+from cb2_assist.learning.prepare import load_volume
 from cb2_assist.model import cb2_keys
-from cb2_assist.suggestions import pipeline
+from cb2_assist.model.predictor import Predictor
+from cb2_assist.suggestions import reach
+from cb2_assist.suggestions.calibration import calibrator_from_card
 from cb2_assist.views.stack import from_bytes
 
 pytestmark = pytest.mark.usefixtures("own_data_home")
@@ -43,13 +49,12 @@ def call(capsys):
     return run
 
 
-@pytest.fixture
-def model(call, file, tmp_path):
-    out = tmp_path / "model"
-    code, printed, err = call("import-checkpoint", file, "--out", out, "--species", "mouse")
-    assert (code, printed) == (0, f"{out}\n")
-    assert "best, vit_tiny_patch16_224, " in err
-    assert "not calibrated; licence: not stated" in err
+@pytest.fixture(scope="module")
+def model(file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("imported") / "model"
+    with pytest.raises(SystemExit) as stopped:
+        main(["import-checkpoint", str(file), "--out", str(out), "--species", "mouse"])
+    assert stopped.value.code == 0
     return out
 
 
@@ -63,6 +68,14 @@ def document(call, where):
     code, out, err = call("suggest", *where, "--at", AT, "--json")
     assert (code, err) == (0, "")
     return json.loads(out)
+
+
+def test_the_folder_is_printed_and_what_is_not_known_is_said(call, file, tmp_path):
+    code, out, err = call("import-checkpoint", file, "--out", tmp_path / "m")
+
+    assert (code, out) == (0, f"{tmp_path / 'm'}\n")
+    assert "best, vit_tiny_patch16_224, " in err
+    assert "not calibrated; licence: not stated" in err
 
 
 def test_suggest_marks_every_number_of_an_imported_model(document):
@@ -130,9 +143,33 @@ def test_views_have_the_widths_that_the_network_was_trained_on(tmp_path, model, 
 def test_a_dataset_too_fine_for_such_views_is_refused_before_anything_is_read(
     neurites_file, model, monkeypatch
 ):
-    monkeypatch.setattr(pipeline, "MAX_WINDOW_VX", 700_000)
+    monkeypatch.setattr(reach, "MAX_WINDOW_VX", 700_000)
     with pytest.raises(ModelError, match=r"reach 3000 nm.*1 million voxels.*meshes.*--extent-nm"):
         build_assistant(DatasetChoice(file=neurites_file), model=model, device="cpu")
+
+
+def test_evaluate_gives_a_join_the_number_that_the_page_gives_it(neurites_file, model):
+    predictor = Predictor.open(model, "cpu", threads=1)
+    source = open_dataset(neurites_file)
+    volume = load_volume(source)
+    source.close()
+    pairs = touching_pairs(volume)
+    judged = judge_joins(
+        volume,
+        pairs,
+        predictor,
+        calibrator_from_card(predictor.model.card),
+        views=predictor.model.views_for("fly"),
+        say=print,
+    )
+    predictor.close()
+    a, b = SegmentId(int(pairs.a[0])), SegmentId(int(pairs.b[0]))
+    site = Site(Kind.JOIN, a, b, PointNm.of(pairs.point_nm[0]))
+    with build_assistant(DatasetChoice(file=neurites_file), model=model, device="cpu") as assistant:
+        (answer,) = assistant.score([site])
+
+    assert len(pairs) == len(judged.score) == 1
+    assert judged.score[0] == pytest.approx(answer.suggestion.score, abs=1e-6)
 
 
 def test_cuts_of_such_wide_views_are_not_measured_on_synthetic_merges(

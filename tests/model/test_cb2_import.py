@@ -134,6 +134,12 @@ def test_the_card_says_where_it_came_from_and_claims_nothing(file, folder):
     assert stated["licence"] == stated["citation"] == "not stated"
 
 
+def test_who_may_read_the_card_may_read_the_weights(folder):
+    assert (folder / WEIGHTS).stat().st_mode == (folder / CARD).stat().st_mode
+    assert [p.name for p in sorted(folder.iterdir())] == [CARD, WEIGHTS]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 def test_what_its_owner_says_goes_on_the_card(file, tmp_path):
     given = Provenance("four", ("fly",), "CC BY-NC 4.0", "Farkas 2026")
     card = import_checkpoint(file, tmp_path / "m", given)
