@@ -131,12 +131,14 @@ def build_assistant(
         from cb2_assist.model.card import check_card
         from cb2_assist.model.soon import NoNetwork, PredictorSoon
         from cb2_assist.suggestions.base_rate import base_rates, read_state
-        from cb2_assist.suggestions.calibration import calibrator_from_card
+        from cb2_assist.suggestions.calibration import calibrator_from_card, why_uncalibrated
         from cb2_assist.suggestions.pipeline import ModelFacts, Pipeline
 
         folder = model or resource_dir("models") / DEFAULT_MODEL
         loaded = check_card(folder)
         state = read_state(saved_state_file(source.info.name))
+        species = source.info.species
+        views = loaded.views_for(species)
         predictor = PredictorSoon(folder, device, threads) if network else NoNetwork()
         if not soon:
             predictor.wait()
@@ -146,10 +148,13 @@ def build_assistant(
             ModelFacts(
                 loaded.name,
                 loaded.sha256,
-                loaded.views.profile,
-                loaded.views.extent_nm,
-                loaded.ood.percentile,
-                loaded.views.em_oblique,
+                views.profile,
+                views.extent_nm,
+                loaded.percentile,
+                views.em_oblique,
+                views.em_extent_nm,
+                views.site_nm,
+                why_uncalibrated(loaded.card, species, views.extent_nm),
             ),
             calibrator_from_card(loaded.card).with_state(state, loaded.sha256),
             base_rates(state, loaded.card),

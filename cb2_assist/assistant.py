@@ -65,6 +65,11 @@ class Assistant:
         return dict(self._pipeline.base_rates)
 
     @property
+    def uncalibrated(self) -> str:
+        """Why no confidence of the model can be relied on; empty for a calibrated one."""
+        return self._pipeline.facts.uncalibrated
+
+    @property
     def judge(self) -> str:
         """Names model and calibrator: the same text, the same numbers."""
         return f"{self._pipeline.facts.sha256} {self._pipeline.calibrator.id}"

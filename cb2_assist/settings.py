@@ -14,6 +14,8 @@ OOD_FLAG_PERCENTILE = 99.0
 """A site farther from the training set than this share of held-out decisions is flagged."""
 RECENT_STACKS = 64
 """View stacks kept in memory for the page and the label file, about 2 MB each."""
+MAX_WINDOW_VX = 150_000_000
+"""Most voxels round one site, 1.5 GB with what is made of them."""
 SNAP_NM = 300.0
 """A picked mesh surface may lie this far from the segment's nearest voxel."""
 DEFAULT_MODEL = "cb2-vit-tiny"

@@ -14,7 +14,9 @@ from cb2_assist.views.stack import ViewStack, render
 STATISTICS = EmStatistics(120.0, 40.0)
 
 
-def stacks_of(volume, segment, partner, kinds, extent_nm) -> list[ViewStack]:
+def stacks_of(
+    volume, segment, partner, kinds, extent_nm, profile="clean", **how
+) -> list[ViewStack]:
     """One site a kind, along the axis x = 48, y = 36, z from 60 on."""
     box = BoxVx(PointVoxel(0, 0, 0), PointVoxel(*volume.em.shape))
     res = volume.grid.resolution
@@ -28,9 +30,10 @@ def stacks_of(volume, segment, partner, kinds, extent_nm) -> list[ViewStack]:
             render(
                 window,
                 extent_nm=extent_nm,
-                profile="clean",
+                profile=profile,
                 statistics=STATISTICS,
                 features=np.asarray(site_features(window, STATISTICS)),
+                **how,
             )
         )
     return out

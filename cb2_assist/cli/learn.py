@@ -1,4 +1,4 @@
-"""`train`: datasets with truth to a model."""
+"""`train`, `evaluate`, `import-checkpoint`: models, and how well they do."""
 
 from __future__ import annotations
 
@@ -141,4 +141,50 @@ def evaluate(
                 click.echo(f"{task}, {name}, {what}: n {f['n']}, {row}")
 
 
-COMMANDS = (train, evaluate)
+@click.command("import-checkpoint")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.pt")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--name", default="", help="On the card. Default: the file's name.")
+@click.option(
+    "--species",
+    type=click.Choice(["mouse", "fly", "human", "zebrafish"]),
+    multiple=True,
+    help="What it was trained on; give it again for more.",
+)
+@click.option("--licence", default="", help="Of the weights. Default: not stated.")
+@click.option("--citation", default="", help="What a user of them must cite. Default: not stated.")
+@click.option(
+    "--extent-nm",
+    type=click.FloatRange(0, min_open=True),
+    help="Half width of geometry views. Default: the middle of theirs for the dataset's species.",
+)
+def import_checkpoint(
+    file: Path,
+    out: Path,
+    name: str,
+    species: tuple[str, ...],
+    licence: str,
+    citation: str,
+    extent_nm: float | None,
+) -> None:
+    """Make a model for --model from a ConnectomeBench2 checkpoint.
+
+    FILE.pt is what their trainer saves, *_best.pt or *_last.pt. Every weight must be there and
+    have its shape; nothing in the file is run. The model decides as theirs does, by the mean over
+    its views. It is not calibrated, and the page says so in place of its confidence.
+    """
+    from cb2_assist.model.cb2_import import Provenance
+    from cb2_assist.model.cb2_import import import_checkpoint as make
+
+    card = make(file, out, Provenance(name, species, licence, citation, extent_nm))
+    click.echo(str(out))
+    stated = card["data"][0]
+    click.echo(
+        f"cb2-assist: {card['name']}, {card['network']['encoder']}, "
+        f"{card['weights']['bytes'] / 1e6:.0f} MB, not calibrated; licence: {stated['licence']}. "
+        f"Open it with cb2-assist --dataset demo --model {out}",
+        err=True,
+    )
+
+
+COMMANDS = (train, evaluate, import_checkpoint)

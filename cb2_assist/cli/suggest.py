@@ -76,8 +76,9 @@ def suggest(
         )
         mark = "  not reliable here" if s.ood.flag else ""
         click.echo(f"{s.confidence:6.1%}  {what}  {s.reason}{mark}")
-    if found.note:
-        click.echo(found.note)
+    for words in (found.note, found.uncalibrated):
+        if words:
+            click.echo(words)
 
 
 @click.command()
@@ -127,6 +128,8 @@ def score(
         assistant = open_assistant(dataset, dataset_file, model, device, threads)
         stack.callback(assistant.close)
         rates = dict.fromkeys(Kind, rate) if rate else assistant.base_rates
+        if assistant.uncalibrated:
+            click.echo(f"cb2-assist: {assistant.uncalibrated}", err=True)
         sink = stack.enter_context(_output(out))
         for row in _scored(assistant, source, batch, rates):
             sink.write(json.dumps(row) + "\n")

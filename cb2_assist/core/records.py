@@ -118,7 +118,7 @@ class ViewScore:
     """What one view says on its own."""
 
     name: str
-    """One of `channels.VIEW_NAMES`, or ``features``."""
+    """One of `channels.VIEW_NAMES`, ``em_oblique`` or ``features``."""
     score: float
     """0..1, not calibrated; None of it adds up to the decision's score."""
 
@@ -131,7 +131,7 @@ class ModelOutput:
     """Decision-level log-odds at the training prior."""
     views: tuple[ViewScore, ...]
     ood_distance: float
-    """Mahalanobis distance of the decision embedding to the training set."""
+    """Mahalanobis distance of the decision embedding to the training set; NaN: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +296,8 @@ class SuggestionList:
     """``candidates``, ``views``, ``model``, ``total``."""
     note: str = ""
     """Why the list is short or empty, in words; empty when there is nothing to say."""
+    uncalibrated: str = ""
+    """Why no confidence of the model can be relied on, in words; empty for a calibrated one."""
     drawn: Draw | None = None
     """Present when the queue led here. Not part of the document."""
 
@@ -351,7 +353,11 @@ class SuggestionList:
             "version": self.version,
             "segment": str(self.segment),
             "at_nm": self.at.to_json(),
-            "model": {"name": self.model_name, "sha256": self.model_sha256},
+            "model": {
+                "name": self.model_name,
+                "sha256": self.model_sha256,
+                "uncalibrated": self.uncalibrated or None,
+            },
             "calibrator": self.calibrator,
             "base_rate": {
                 **joins.to_json(),

@@ -170,9 +170,12 @@ def _png(channels: NDArray[np.uint8]) -> bytes:
 
 def differences(stack: ViewStack, kind: Kind) -> list[str]:
     """Where our views are not what the release's own renderer would have made."""
-    wide = 2 * stack.extent_nm
+    wide, em_wide = 2 * stack.extent_nm, 2 * stack.em_half_nm
+    what = f"every view spans {wide:g} nm"
+    if em_wide != wide:
+        what = f"geometry spans {wide:g} nm and EM {em_wide:g} nm"
     found = [
-        f"every view spans {wide:g} nm, which is not drawn at random; the release: geometry 4 to "
+        f"{what}, which is not drawn at random; the release: geometry 4 to "
         "24 µm by species, EM 1.05 to 1.5 times 2500 nm (fly and zebrafish 1500 nm)",
         "the centre has no jitter",
     ]

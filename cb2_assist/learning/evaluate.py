@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import Kind
+from cb2_assist.datasets.dataset_file import read_dataset_file
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.examples import (
@@ -33,7 +35,7 @@ from cb2_assist.learning.metrics import at_base_rate, contract_figures
 from cb2_assist.learning.prepare import grey_statistics, load_volume
 from cb2_assist.model.card import ViewSpec
 from cb2_assist.views.features import FEATURE_NAMES, site_features
-from cb2_assist.views.site import SiteWindow
+from cb2_assist.views.site import SiteWindow, whole_window
 from cb2_assist.views.stack import ViewStack, render
 
 if TYPE_CHECKING:
@@ -98,15 +100,20 @@ def judge_joins(
     calibrator: Calibrator,
     *,
     baseline: Baseline | None = None,
+    views: ViewSpec | None = None,
     say: Say,
 ) -> Judged:
-    """The model, and a fitted baseline, on every row of a pair table."""
-    look = _looker(predictor.model.views, grey_statistics(volume))
+    """The model, and a fitted baseline, on every row of a pair table.
+
+    `views` are what the model gets; None: what its card says of no species.
+    """
+    views = views or predictor.model.views
+    look = _looker(views, grey_statistics(volume), volume)
     score: list[float] = []
     answer: list[bool] = []
     group: list[int] = []
     simple: list[NDArray[np.float32]] = []
-    examples = join_examples(volume, table, predictor.model.views.extent_nm)
+    examples = join_examples(volume, table, views.site_nm)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(examples, _CHUNK)):
             stacks = list(pool.map(look, (e.window for e in chunk)))
@@ -121,14 +128,21 @@ def judge_joins(
     return _judged(np.array(answer), np.array(group), np.array(score), b)
 
 
-def _looker(views: ViewSpec, statistics: EmStatistics) -> Callable[[SiteWindow], ViewStack]:
+def _looker(
+    views: ViewSpec, statistics: EmStatistics, volume: Volume
+) -> Callable[[SiteWindow], ViewStack]:
     def look(window: SiteWindow) -> ViewStack:
+        seen = window
+        if views.reach_nm > window.half_width_nm:
+            seen = whole_window(volume.cutout, window.site, views.reach_nm, volume.box)
         return render(
-            window,
+            seen,
             extent_nm=views.extent_nm,
             profile=views.profile,
             statistics=statistics,
             features=site_features(window, statistics),
+            em_oblique=views.em_oblique,
+            em_extent_nm=views.em_extent_nm,
         )
 
     return look
@@ -169,7 +183,7 @@ def judge_cuts(
 ) -> Judged:
     """The model on synthetic cuts of a volume; see `learning.examples`. No baseline."""
     views = predictor.model.views
-    look = _looker(views, grey_statistics(volume))
+    look = _looker(views, grey_statistics(volume), volume)
     score: list[float] = []
     answer: list[bool] = []
     group: list[int] = []
@@ -224,6 +238,13 @@ def evaluate(request: Request, say: Say) -> dict[str, Any]:
 
     predictor = Predictor.open(request.model, request.device)
     calibrator = calibrator_from_card(predictor.model.card)
+    views = predictor.model.views_for(read_dataset_file(request.data).species)
+    if request.merges and views.reach_nm > views.site_nm:
+        raise ModelError(
+            f"Cuts cannot be measured for {predictor.model.name}: its views reach "
+            f"{views.reach_nm:g} nm, and synthetic merges are made within {views.site_nm:g} nm. "
+            "Leave out --merges to measure joins."
+        )
     volume = _load(request.data)
     table = touching_pairs(volume)
     part = table.take(table.pure() & (table.contact_z >= request.from_z))
@@ -232,9 +253,11 @@ def evaluate(request: Request, say: Say) -> dict[str, Any]:
         learnt = _load(request.training).below_z(request.below_z)
         known = touching_pairs(learnt)
         known = known.take(known.pure() & (known.contact_z < request.below_z))
-        baseline = fit_baseline(learnt, known, predictor.model.views.extent_nm)
+        baseline = fit_baseline(learnt, known, views.site_nm)
         say(f"baseline: boosted trees on {len(SIMPLE_FEATURES)} features of {len(known)} joins")
-    joins = judge_joins(volume, part, predictor, calibrator, baseline=baseline, say=say)
+    joins = judge_joins(
+        volume, part, predictor, calibrator, baseline=baseline, views=views, say=say
+    )
     subsets = {"all": np.ones(len(part), bool)}
     if request.training == request.data:
         seen = table.take(table.pure() & (table.contact_z < request.below_z))

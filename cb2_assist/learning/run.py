@@ -31,7 +31,7 @@ from cb2_assist.learning.prepare import (
 )
 from cb2_assist.learning.score_parts import MODES, part_logits
 from cb2_assist.learning.train import Examples, Recipe, Say, Trainer
-from cb2_assist.model.card import ViewSpec, check_card
+from cb2_assist.model.card import UNCALIBRATED, ViewSpec, check_card
 from cb2_assist.model.checkpoint import save_model
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.model.predictor import choose_device
@@ -121,6 +121,13 @@ def _check(plan: Plan) -> None:
             "A model needs a calibration: give --val-z LO:HI, or --calibration-from MODEL for a "
             "final fit."
         )
+    if plan.calibration_from:
+        earlier = check_card(plan.calibration_from)
+        if earlier.card.get("calibration") == UNCALIBRATED or earlier.ood is None:
+            raise UsageError(
+                f"The model {earlier.name} is not calibrated, so --calibration-from has nothing to "
+                "take from it. Give a model that train has made."
+            )
     if plan.validation_z and plan.validation_z[0] < plan.below_z:
         raise UsageError(
             f"Validation starts at z {plan.validation_z[0]}, inside training (z below "
@@ -162,7 +169,8 @@ def _parts(
                 continue
             name = f"{whole.name}-{kind.value}-{what}"
             folder = plan.out / "parts" / name
-            asked = {"z": list(z_range), "plane": plane, **asdict(plan.views)}
+            seen = {k: v for k, v in asdict(plan.views).items() if v is not None}
+            asked = {"z": list(z_range), "plane": plane, **seen}
             if kind is Kind.CUT:
                 asked |= {"seed": plan.recipe.seed, "merges": plan.merges}
             if not (folder / "part.json").is_file():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,14 @@ from cb2_assist.views.features import FEATURE_NAMES
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 FORMAT = 1
+CB2_ARCHITECTURE = "connectomebench2"
+"""On a card's ``network`` of a `cb2_network.Cb2ViT`; others are `network.MultiTaskViT`."""
+UNCALIBRATED = "uncalibrated"
+"""On a card's ``calibration``: the network's numbers are shown as they are, and marked."""
+OOD_UNKNOWN = "unknown"
+"""On a card's ``ood``: there is no reference that says what the training decisions looked like."""
+CB2_SITE_NM = 640.0
+"""See `ViewSpec.site_nm`; the window of the shipped model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,41 @@ class ViewSpec:
     """The network reads views at this size; they are kept at 224."""
     em_oblique: bool = False
     """Whether joins also get the best tilted EM plane (`views.oblique`): kept with the label and
-    exported; the networks of this version do not read it."""
+    exported; of the networks, only imported ones of ConnectomeBench2 read it."""
+    em_extent_nm: float | None = None
+    """Half width of the EM planes; None: as wide as the others."""
+
+    @property
+    def em_nm(self) -> float:
+        """Half width of the EM planes."""
+        return self.extent_nm if self.em_extent_nm is None else self.em_extent_nm
+
+    @property
+    def reach_nm(self) -> float:
+        """Half width of the widest view."""
+        return max(self.extent_nm, self.em_nm)
+
+    @property
+    def site_nm(self) -> float:
+        """Half width of the window in which sides are told apart and features are measured.
+
+        ``clean`` views show that window. Those of ``cb2`` reach micrometres, in which telling
+        sides apart would take minutes and means nothing to its networks.
+        """
+        return self.reach_nm if self.profile == "clean" else min(self.extent_nm, CB2_SITE_NM)
+
+    def check(self) -> None:
+        """Refuse views that cannot be made.
+
+        Raises:
+            BadRequestError: The profile does not exist.
+            ValueError: A size cannot be rendered.
+        """
+        check_profile(self.profile)
+        wide = all(0 < w < math.inf for w in (self.extent_nm, self.em_nm))
+        sizes_fit = wide and not VIEW_SIZE_PX % self.image_px
+        if not sizes_fit or not isinstance(self.em_oblique, bool):
+            raise ValueError(f"views {asdict(self)} cannot be made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +116,22 @@ class CheckedCard:
     sha256: str
     """Of the weights file."""
     views: ViewSpec
-    ood: OodReference
+    ood: OodReference | None
+    """None: nothing is known of what the training decisions looked like."""
+    by_species: dict[str, ViewSpec]
 
     @property
     def name(self) -> str:
         """As on the card."""
         return str(self.card["name"])
+
+    def percentile(self, distance: float) -> float:
+        """`OodReference.percentile`; 100 where there is no reference."""
+        return 100.0 if self.ood is None else self.ood.percentile(distance)
+
+    def views_for(self, species: str) -> ViewSpec:
+        """How the model wants its views on a dataset of this species."""
+        return self.by_species.get(species, self.views)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -123,12 +175,11 @@ def check_card(folder: Path) -> CheckedCard:
         dict(card["network"])
         wanted = card["weights"]["sha256"]
         views = ViewSpec(**card["views"])
-        check_profile(views.profile)
-        sizes_fit = not VIEW_SIZE_PX % views.image_px and 0 < views.extent_nm < math.inf
-        if not sizes_fit or not isinstance(views.em_oblique, bool):
-            raise ValueError(f"views {card['views']} cannot be made")  # noqa: TRY301
+        by_species = {k: ViewSpec(**v) for k, v in card.get("views_by_species", {}).items()}
+        for given in (views, *by_species.values()):
+            given.check()
         features = tuple(card["features"])
-    except (KeyError, TypeError, ValueError, ArithmeticError, AssistError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, AssistError) as e:
         raise ModelError(
             f"The card {folder / CARD} lacks or misnames something: {e}. "
             "Restore the card or train again."
@@ -138,13 +189,15 @@ def check_card(folder: Path) -> CheckedCard:
             f"The weights in {path} are not the ones of the card beside them: SHA-256 {sha[:12]}…, "
             f"the card says {str(wanted)[:12]}…. One of the two was replaced; copy both together."
         )
-    if features != FEATURE_NAMES:
+    reads_only_views = card["network"].get("architecture") == CB2_ARCHITECTURE
+    if features != (() if reads_only_views else FEATURE_NAMES):
         raise ModelError(
             f"The model {card.get('name')!r} wants {len(features)} features that this version does "
             f"not compute alike (it has {len(FEATURE_NAMES)}). Use the version that made it, or "
             "train again."
         )
-    return CheckedCard(folder, card, sha, views, _read_ood(path))
+    ood = None if card.get("ood") == OOD_UNKNOWN else _read_ood(path)
+    return CheckedCard(folder, card, sha, views, ood, by_species)
 
 
 def _read_ood(path: Path) -> OodReference:

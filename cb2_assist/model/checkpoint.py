@@ -20,6 +20,7 @@ from torch import Tensor
 from cb2_assist.core.errors import ModelError
 from cb2_assist.model.card import (
     CARD,
+    CB2_ARCHITECTURE,
     FORMAT,
     WEIGHTS,
     OodReference,
@@ -27,6 +28,7 @@ from cb2_assist.model.card import (
     check_card,
     sha256_of,
 )
+from cb2_assist.model.cb2_network import Cb2Spec, Cb2ViT
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.views.features import FEATURE_NAMES
 
@@ -43,13 +45,19 @@ class Model:
     sha256: str
     """Of the weights file."""
     views: ViewSpec
-    network: MultiTaskViT
-    ood: OodReference
+    """On a dataset of a species of which the card says nothing else."""
+    network: MultiTaskViT | Cb2ViT
+    ood: OodReference | None
+    by_species: dict[str, ViewSpec]
 
     @property
     def name(self) -> str:
         """As on the card."""
         return str(self.card["name"])
+
+    def views_for(self, species: str) -> ViewSpec:
+        """How it wants its views on a dataset of this species."""
+        return self.by_species.get(species, self.views)
 
 
 def save_model(
@@ -108,13 +116,17 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
     checked = check_card(folder)
     path = folder / WEIGHTS
     tensors = _read(path)
-    state = {k[8:]: v.float() for k, v in tensors.items() if k.startswith("network.")}
+    state = {
+        k[8:]: v.float() if v.is_floating_point() else v
+        for k, v in tensors.items()
+        if k.startswith("network.")
+    }
     try:
         # without memory at first: drawing random weights only to replace them takes over a second
         with torch.device("meta"):
-            network = MultiTaskViT(NetworkSpec(**checked.card["network"]))
+            network = _build(checked.card["network"])
         network.load_state_dict(state, assign=True)
-    except (RuntimeError, KeyError, TypeError, ValueError) as e:
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as e:
         raise ModelError(
             f"The weights in {path} do not fit the network on the card: {str(e).splitlines()[0]}. "
             "Restore the card or train again."
@@ -126,7 +138,14 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
         checked.views,
         network.to(device).eval(),
         checked.ood,
+        checked.by_species,
     )
+
+
+def _build(described: dict[str, Any]) -> MultiTaskViT | Cb2ViT:
+    if described.get("architecture") == CB2_ARCHITECTURE:
+        return Cb2ViT(Cb2Spec(**described))
+    return MultiTaskViT(NetworkSpec(**described))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

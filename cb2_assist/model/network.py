@@ -50,7 +50,7 @@ class NetworkSpec:
         return asdict(self)
 
 
-def _timm() -> ModuleType:
+def import_timm() -> ModuleType:
     """Import timm, also beside a torch build that PyPI's torchvision does not fit.
 
     timm imports torchvision, whose import declares kernels for two compiled operators. With a
@@ -83,7 +83,7 @@ class MultiTaskViT(nn.Module):
         super().__init__()
         self.spec = spec
         try:
-            self.encoder = _timm().create_model(
+            self.encoder = import_timm().create_model(
                 spec.encoder,
                 pretrained=False,
                 img_size=spec.image_px,

@@ -14,9 +14,11 @@ from torch import Tensor
 from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import Kind, ModelOutput, ViewScore
+from cb2_assist.model.cb2_network import Cb2ViT
 from cb2_assist.model.checkpoint import Model, load_model
 from cb2_assist.model.inputs import NetworkInput, network_input, scale_em
-from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS, TASKS
+from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS, TASKS, MultiTaskViT
+from cb2_assist.model.view_average import answer_by_views
 from cb2_assist.views.stack import ViewStack
 
 _GPU_BATCH = 16
@@ -89,24 +91,34 @@ class Predictor:
         self, stacks: Sequence[ViewStack], kinds: Sequence[Kind]
     ) -> list[ModelOutput]:
         """Answer several questions in one pass of the network."""
+        network = self.model.network
+        if isinstance(network, Cb2ViT):
+            return answer_by_views(network, stacks, kinds, self.device)
+        return self._answer_jointly(network, stacks, kinds)
+
+    def _answer_jointly(
+        self, network: MultiTaskViT, stacks: Sequence[ViewStack], kinds: Sequence[Kind]
+    ) -> list[ModelOutput]:
         px = self.model.views.image_px
         inputs = [network_input(s, px) for s in stacks]
         task = torch.tensor([TASKS.index(k.value) for k in kinds], device=self.device)
         # TF32 would round a GPU's answers to three digits
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            tokens = self._tokens(inputs)
+            tokens = self._tokens(network, inputs)
             # row 0 of a decision: all tokens; rows 1..7: each token alone
             rows = 1 + N_TOKENS
             absent = torch.ones(rows, N_TOKENS, dtype=torch.bool, device=self.device)
             absent[0] = False
             absent[1:].fill_diagonal_(False)
             B = len(stacks)
-            logit, embedding = self.model.network.decide(
+            logit, embedding = network.decide(
                 tokens.repeat_interleave(rows, 0), absent.repeat(B, 1), task.repeat_interleave(rows)
             )
             logits = logit.view(B, rows).double().cpu().numpy()
             embeddings = embedding.view(B, rows, -1)[:, 0].float().cpu().numpy()
-        distance = self.model.ood.distance(embeddings)
+        reference = self.model.ood
+        nowhere = np.full(len(stacks), np.nan)
+        distance = nowhere if reference is None else reference.distance(embeddings)
         names = (*VIEW_NAMES, "features")
         return [
             ModelOutput(
@@ -120,11 +132,11 @@ class Predictor:
             for b in range(B)
         ]
 
-    def _tokens(self, inputs: Sequence[NetworkInput]) -> Tensor:
+    def _tokens(self, net: MultiTaskViT, inputs: Sequence[NetworkInput]) -> Tensor:
         def to(arrays: list[np.ndarray]) -> Tensor:
             return torch.from_numpy(np.stack(arrays)).to(self.device)
 
-        net, B = self.model.network, len(inputs)
+        B = len(inputs)
         geometry = to([x.geometry.astype(np.float32) for x in inputs])
         em = to([scale_em(x.em) for x in inputs])
         view = torch.arange(N_VIEWS, device=self.device)

@@ -22,6 +22,7 @@ import numpy as np
 
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import BaseRate, Kind
+from cb2_assist.model.card import UNCALIBRATED
 from cb2_assist.suggestions.base_rate import SavedState
 from cb2_assist.suggestions.recalibration import Recalibration
 
@@ -54,6 +55,8 @@ class Calibrator:
 
     id: str
     scales: Mapping[Kind, Scale]
+    is_calibrated: bool = True
+    """False: the network's own numbers, of which nothing says how far they can be trusted."""
     maps: Mapping[tuple[Kind, tuple[str, ...]], Recalibration] = field(default_factory=dict)
     """From labels of the dataset, by question and names of the views behind an answer."""
 
@@ -97,12 +100,16 @@ class Calibrator:
             views: As for `confidence`.
             reliable: False widens it to reach the base rate: out of distribution the evidence may
                 be worth nothing, and then the base rate is what is left.
+
+        Without a calibration and without a map it is everything from 0 to 1.
         """
         scale, shift = self.scales[kind], _logit(base.value)
         z = scale.apply(logit)
         known = self.maps.get((kind, views))
         if known is not None:
             at, middle = known.drawn_logits(z, base.value), float(known.logit(z, base.value))
+        elif not self.is_calibrated:
+            return 0.0, 1.0
         else:
             drawn = [_cut(logit / t + b) for t, b in scale.draws] or [z]
             at, middle = np.array(drawn) + shift, z + shift
@@ -132,11 +139,15 @@ class Calibrator:
 
 
 def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:
-    """Read a card's calibration.
+    """Read a card's calibration; a card may also say that there is none.
 
     Raises:
         ModelError: A question has no usable scale.
     """
+    if card.get("calibration") == UNCALIBRATED:
+        return Calibrator(
+            UNCALIBRATED, dict.fromkeys(Kind, Scale(1.0, 0.0, ())), is_calibrated=False
+        )
     scales = {}
     try:
         given = card["calibration"]
@@ -153,6 +164,33 @@ def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:
         {k.value: [s.temperature, s.bias, s.draws] for k, s in scales.items()}, sort_keys=True
     )
     return Calibrator("cal-" + hashlib.sha256(text.encode()).hexdigest()[:10], scales)
+
+
+def why_uncalibrated(card: Mapping[str, Any], species: str, extent_nm: float) -> str:
+    """What to say beside the numbers of a model without calibration; empty for others.
+
+    Args:
+        card: The model's. ``trained_on`` may name ``species`` and, for each, the least and the
+            greatest half width of its views in ``extents_nm``.
+        species: Of the dataset.
+        extent_nm: Half width of the views that the model gets there.
+    """
+    if card.get("calibration") != UNCALIBRATED:
+        return ""
+    said = [f"{card.get('name')} is not calibrated: no confidence of it can be relied on."]
+    trained_on = card.get("trained_on") or {}
+    known = [str(s) for s in trained_on.get("species") or ()]
+    low, high = (trained_on.get("extents_nm") or {}).get(species, (0.0, math.inf))
+    if not known:
+        said.append("Which species it was trained on is not stated.")
+    elif species not in known:
+        said.append(f"It was trained on {', '.join(known)}; this dataset is {species}.")
+    elif not low <= extent_nm <= high:
+        said.append(
+            f"It was trained on views {low:g} to {high:g} nm to each side; here they are "
+            f"{extent_nm:g} nm."
+        )
+    return " ".join(said)
 
 
 def _pair(temperature: float, bias: float) -> tuple[float, float]:

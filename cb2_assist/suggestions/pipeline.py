@@ -43,9 +43,10 @@ from cb2_assist.settings import (
     SNAP_NM,
 )
 from cb2_assist.suggestions.calibration import Calibrator
+from cb2_assist.suggestions.reach import Reach
 from cb2_assist.views.features import has_interface, site_features
 from cb2_assist.views.mesh_hits import mesh_reach_nm
-from cb2_assist.views.site import SiteWindow, build_window, window_box
+from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
 
 
@@ -68,6 +69,12 @@ class ModelFacts:
     """Distance of a decision embedding to percent of held-out decisions that lie nearer."""
     em_oblique: bool = False
     """Whether joins also get the best tilted EM plane."""
+    em_extent_nm: float | None = None
+    """Half width of EM planes; None: `extent_nm`."""
+    site_nm: float | None = None
+    """`model.card.ViewSpec.site_nm`; None: `extent_nm`."""
+    uncalibrated: str = ""
+    """`SuggestionList.uncalibrated`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,13 @@ class Pipeline:
         self._mesh_source: MeshSource | None = None
         if isinstance(source, MeshSource) and source.geometry == "meshes":
             self._mesh_source = source
+        self._reach = Reach.of(
+            facts.extent_nm if facts.site_nm is None else facts.site_nm,
+            facts.extent_nm,
+            facts.extent_nm if facts.em_extent_nm is None else facts.em_extent_nm,
+            from_meshes=self._mesh_source is not None,
+        )
+        self._reach.check(source, facts.name)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
         self._recent: OrderedDict[str, tuple[ViewStack, Site]] = OrderedDict()
         self._last: Cutout | None = None
@@ -185,6 +199,7 @@ class Pipeline:
                 "total": 1e3 * (time.perf_counter() - start),
             },
             note="" if suggestions else self._why_empty(segment, kind),
+            uncalibrated=self.facts.uncalibrated,
         )
 
     def score(
@@ -225,6 +240,7 @@ class Pipeline:
             calibrator=self.calibrator.id,
             base_rates=dict(base_rates or self.base_rates),
             timing_ms={},
+            uncalibrated=self.facts.uncalibrated,
         )
 
     def outputs(self, sites: Sequence[Site]) -> list[ModelOutput]:
@@ -268,7 +284,7 @@ class Pipeline:
         near = self.source.cutout(BoxVx.around(at, SNAP_NM, res).clip(bounds))
         at = self._snap(at, here, near)
         # one voxel more: a site's window is centred on its voxel, not on its point
-        reach = SEARCH_RADIUS_NM + self.facts.extent_nm + max(res)
+        reach = SEARCH_RADIUS_NM + self._reach.views_nm + max(res)
         half = max(cutout_half_width_nm(SEARCH_RADIUS_NM), reach)
         return at, here, self._cutout(BoxVx.around(at, half, res).clip(bounds))
 
@@ -302,16 +318,20 @@ class Pipeline:
         far = ((centres - np.array(tuple(at))) ** 2).sum(1)
         return PointNm.of(centres[int(far.argmin())])
 
-    def _render(self, window: SiteWindow) -> ViewStack:
-        statistics = self.source.em_statistics
+    def _render(self, cutout: Cutout, window: SiteWindow) -> ViewStack:
+        """Views of a site; `window` is what the question is about, the views may reach further."""
+        statistics, seen = self.source.em_statistics, window
+        if self._reach.is_wider:
+            seen = whole_window(cutout, window.site, self._reach.views_nm, self.source.bounds)
         return render(
-            window,
+            seen,
             extent_nm=self.facts.extent_nm,
             profile=self.facts.profile,
             statistics=statistics,
             features=site_features(window, statistics),
             meshes=self._meshes(window.site),
             em_oblique=self.facts.em_oblique,
+            em_extent_nm=self.facts.em_extent_nm,
         )
 
     def _meshes(self, site: Site) -> tuple[Mesh | None, Mesh | None] | None:
@@ -333,22 +353,29 @@ class Pipeline:
     def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
         """Views of a candidate; None where the segment is too thin at the site to be judged."""
         try:
-            window = build_window(cutout, site, self.facts.extent_nm, self.source.bounds)
+            window = build_window(cutout, site, self._reach.site_nm, self.source.bounds)
         except SegmentNotFoundError:
             return None
-        return self._render(window)
+        return self._render(cutout, window)
 
     def _lone_window(self, site: Site) -> SiteWindow:
+        cutout = self._round(site, self._reach.site_nm)
+        return build_window(cutout, site, self._reach.site_nm, self.source.bounds)
+
+    def _round(self, site: Site, half_width_nm: float) -> Cutout:
         bounds, res = self.source.bounds, self.source.resolution
-        box = window_box(site.point, self.facts.extent_nm, res, bounds)
+        box = window_box(site.point, half_width_nm, res, bounds)
         if not bounds.contains(site.point.to_voxel(res)):
             raise OutOfBoundsError(
                 f"The point {_text(site.point)} lies outside {self.source.info.name}."
             )
-        return build_window(self.source.cutout(box), site, self.facts.extent_nm, bounds)
+        return self.source.cutout(box)
 
     def _lone_stack(self, site: Site) -> ViewStack:
-        return self._render(self._lone_window(site))
+        cutout = self._round(site, self._reach.views_nm)
+        return self._render(
+            cutout, build_window(cutout, site, self._reach.site_nm, self.source.bounds)
+        )
 
     def _score_batch(
         self, sites: Sequence[Site], base_rates: Mapping[Kind, BaseRate] | None
@@ -385,7 +412,8 @@ class Pipeline:
         if site.kind is Kind.JOIN and not has_interface(stack.features):
             # nothing like it was ever trained on, whatever its embedding looks like
             percentile = 100.0
-        ood = Ood(percentile, percentile > OOD_FLAG_PERCENTILE)
+        unreliable = percentile > OOD_FLAG_PERCENTILE or not self.calibrator.is_calibrated
+        ood = Ood(percentile, unreliable)
         key = self._key(site)
         with self._lock:
             self._recent[key] = (stack, site)

@@ -96,6 +96,25 @@ def build_window(cutout: Cutout, site: Site, half_width_nm: float, bounds: BoxVx
     return SiteWindow(site, cutout.resolution, box, half_width_nm, part.em, part.seg, label)
 
 
+def whole_window(cutout: Cutout, site: Site, half_width_nm: float, bounds: BoxVx) -> SiteWindow:
+    """A window for views alone: as `build_window`, but the segment of a cut is A as a whole.
+
+    For views that reach much further than what is asked about; segment and partner may be absent.
+
+    Raises:
+        ValueError: The cutout does not cover the window.
+    """
+    box = window_box(site.point, half_width_nm, cutout.resolution, bounds)
+    if box.is_empty or not cutout.box.covers(box):
+        raise ValueError(f"cutout {cutout.box} does not cover the site window {box}")
+    part = cutout.crop(box)
+    if site.partner is None:
+        label = SIDE_A * (part.seg == np.uint64(site.segment)).astype(np.uint8)
+    else:
+        label = _pair_label(part.seg, np.uint64(site.segment), np.uint64(site.partner))
+    return SiteWindow(site, cutout.resolution, box, half_width_nm, part.em, part.seg, label)
+
+
 @kernel
 def _pair_label(seg: NDArray[np.uint64], a: np.uint64, b: np.uint64) -> NDArray[np.uint8]:
     out = np.zeros(seg.shape[::-1], np.uint8).T  # Fortran order, as the cutout is

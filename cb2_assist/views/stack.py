@@ -7,12 +7,13 @@ it is a small container of our own that any language can read:
     4 bytes    length of the header, little endian
     header     JSON, UTF-8: version, profile, extent_nm, sha256 and the arrays in order, each with
                name, dtype, shape, filter and compressed length in bytes; from version 2 on also
-               geometry_from
+               geometry_from, in version 3 em_extent_nm
     payloads   one zlib stream per array
 
 Version 1 holds four arrays and geometry from labels. Version 2 may hold ``em_oblique`` after them,
-and geometry from meshes. A stack is written in the lowest version that can hold it, so what version
-1 can hold has the bytes and the address that it always had.
+and geometry from meshes; version 3 holds EM planes of another width than the geometry. A stack is
+written in the lowest version that can hold it, so what version 1 can hold has the bytes and the
+address that it always had.
 
 Filter ``delta`` replaces every item by its difference to the item above, then those by their
 difference to the one on the left (unsigned, wrapping around), and writes byte planes, lowest byte
@@ -45,7 +46,7 @@ from cb2_assist.views.oblique import render_oblique
 from cb2_assist.views.site import SIDE_A, SiteWindow
 
 _MAGIC = b"CB2VIEWS"
-_VERSIONS = (1, 2)
+_VERSIONS = (1, 2, 3)
 _MAX_HEADER = 1 << 16
 _MAX_FEATURES = 4096
 _UNREADABLE = (
@@ -80,12 +81,13 @@ class ViewStack:
         hits: Geometry before encoding.
         em: uint8, (`EmView`, `EmChannel`, row, column).
         features: float32, (feature,), from `views.features`.
-        extent_nm: Half width of every view.
+        extent_nm: Half width of every view, EM planes excepted where `em_extent_nm` is given.
         profile: ``cb2`` or ``clean``.
         em_oblique: uint8, (`EmChannel`, row, column): the best tilted plane through a join; None
             when the model does not ask for it, and always None for a cut, whose plane would be
             chosen from the answer (`views.oblique`).
         geometry_from: What `hits` were made from, ``labels`` or ``meshes``.
+        em_extent_nm: Half width of EM planes, where it is not `extent_nm`.
     """
 
     hits: HitMap
@@ -95,6 +97,12 @@ class ViewStack:
     profile: str
     em_oblique: NDArray[np.uint8] | None = None
     geometry_from: str = _LABELS
+    em_extent_nm: float | None = None
+
+    @property
+    def em_half_nm(self) -> float:
+        """Half width of EM planes."""
+        return self.extent_nm if self.em_extent_nm is None else self.em_extent_nm
 
     def geometry(self) -> Geometry:
         """The 7-channel geometry tensor, float16, (view, channel, row, column)."""
@@ -110,6 +118,7 @@ def render(
     features: NDArray[np.float32],
     meshes: tuple[Mesh | None, Mesh | None] | None = None,
     em_oblique: bool = False,
+    em_extent_nm: float | None = None,
 ) -> ViewStack:
     """Render all views of a window.
 
@@ -125,6 +134,7 @@ def render(
         meshes: Surfaces of A and B to make the geometry from; used where `takes_meshes` says so.
             None makes it from labels.
         em_oblique: Also render the best tilted plane; joins only, see `ViewStack`.
+        em_extent_nm: Half width of EM planes; None: `extent_nm`.
 
     Raises:
         BadRequestError: Unknown profile, extent out of range, EM without contrast.
@@ -137,14 +147,16 @@ def render(
         hits, source = mesh_hits(meshes, window.site.point, extent_nm, profile), _MESHES
     else:
         hits, source = render_hits(window, extent_nm, profile=profile), _LABELS
+    em_half_nm = extent_nm if em_extent_nm is None else em_extent_nm
     return ViewStack(
         hits,
-        render_em(window, extent_nm, profile, statistics),
+        render_em(window, em_half_nm, profile, statistics),
         np.asarray(features, np.float32),
         float(extent_nm),
         profile,
-        render_oblique(window, extent_nm, profile, statistics) if em_oblique else None,
+        render_oblique(window, em_half_nm, profile, statistics) if em_oblique else None,
         source,
+        None if em_half_nm == extent_nm else float(em_half_nm),
     )
 
 
@@ -169,6 +181,8 @@ def content_sha256(stack: ViewStack) -> str:
     digest.update(f"{stack.profile} {stack.extent_nm!r}".encode())
     if stack.geometry_from != _LABELS:
         digest.update(f" {stack.geometry_from}".encode())
+    if stack.em_extent_nm is not None:
+        digest.update(f" em {stack.em_extent_nm!r}".encode())
     return digest.hexdigest()
 
 
@@ -201,6 +215,8 @@ def to_bytes(stack: ViewStack) -> bytes:
     }
     if header["version"] > 1:
         header["geometry_from"] = stack.geometry_from
+    if header["version"] >= _VERSIONS[-1]:
+        header["em_extent_nm"] = stack.em_extent_nm
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     return b"".join([_MAGIC, struct.pack("<I", len(text)), text, *payloads])
 
@@ -219,14 +235,12 @@ def from_bytes(data: bytes) -> ViewStack:
             offset += entry["bytes"]
         if offset != len(data):
             raise _damaged(f"{len(data) - offset} bytes follow the last array")
-        extent, profile = float(header["extent_nm"]), str(header["profile"])
-        if not (math.isfinite(extent) and extent > 0):
-            raise _damaged(f"its extent is {extent} nm")
+        extent, profile = _extent(header["extent_nm"]), str(header["profile"])
         check_profile(profile)
         hits = HitMap(arrays["depth_nm"], arrays["normal_i8"])
         stack = ViewStack(
             hits, arrays["em"], arrays["features"], extent, profile,
-            arrays.get(_OPTIONAL), _geometry_from(header),
+            arrays.get(_OPTIONAL), _geometry_from(header), _em_extent(header),
         )  # fmt: skip
         if header["version"] != _version(stack):
             raise _damaged(f"it says version {header['version']} and holds {_version(stack)}")
@@ -290,6 +304,8 @@ def _until_compiled(
 
 def _version(stack: ViewStack) -> int:
     """The lowest version that can hold the stack."""
+    if stack.em_extent_nm is not None:
+        return _VERSIONS[-1]
     return 1 if stack.em_oblique is None and stack.geometry_from == _LABELS else 2
 
 
@@ -299,6 +315,17 @@ def _names(header: dict[str, Any]) -> list[str]:
     if header["version"] > 1 and len(header["arrays"]) > len(names):
         names.append(_OPTIONAL)
     return names
+
+
+def _extent(given: str | float) -> float:
+    extent = float(given)
+    if not (math.isfinite(extent) and extent > 0):
+        raise _damaged(f"its extent is {extent} nm")
+    return extent
+
+
+def _em_extent(header: dict[str, Any]) -> float | None:
+    return _extent(header["em_extent_nm"]) if header["version"] >= _VERSIONS[-1] else None
 
 
 def _geometry_from(header: dict[str, Any]) -> str:

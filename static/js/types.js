@@ -11,7 +11,7 @@
  * @typedef {{joint: string|null, members: string[], none_of_these: number}} JointSet
  * @typedef {{value: number, source: string, n: number}} BaseRate
  * @typedef {{dataset: string, version: string, segment: string, at_nm: number[],
- *   model: {name: string, sha256: string}, calibrator: string,
+ *   model: {name: string, sha256: string, uncalibrated: string|null}, calibrator: string,
  *   base_rate: BaseRate & {by_kind: Record<string, BaseRate>},
  *   timing_ms: Record<string, number>, suggestions: Suggestion[], note: string,
  *   none_of_these: number|null, joint_sets: JointSet[]}} SuggestionList

@@ -246,6 +246,29 @@ def test_the_header_says_where_the_base_rate_is_from(tab: Tab, source: str, word
     assert "cuts 1 % (default)" in title
 
 
+def test_an_uncalibrated_model_is_marked_where_its_numbers_would_stand(tab: Tab) -> None:
+    tab.point_at()
+    tab.propose()
+    why = "toy-model is not calibrated: no confidence of it can be relied on."
+    tab.page.evaluate(
+        """(why) => {
+          const view = {...cb2.page.view, list: structuredClone(cb2.page.view.list)};
+          view.list.model.uncalibrated = why;
+          view.list.suggestions.forEach((s) => Object.assign(s, {interval: [0, 1],
+            ood: {percentile: 100, flag: true}}));
+          cb2.page.list.update(view);
+          cb2.page.header.update(view);
+        }""",
+        why,
+    )
+    for row in tab.rows.all():
+        assert row.locator(".confidence").inner_text() == "not reliable here"
+        assert row.locator(".interval").text_content() == "uncalibrated"
+    model = tab.page.locator("cb2-header .model")
+    assert "toy-model (uncalibrated)" in model.inner_text()
+    assert model.get_attribute("title").startswith(why)
+
+
 def test_words_of_the_server_are_text_and_nothing_else(tab: Tab) -> None:
     evil = "<img src=x onerror='window.broken=1'>"
     tab.page.evaluate(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from cb2_assist.core.errors import ModelError
 from cb2_assist.model import checkpoint
-from cb2_assist.model.card import CARD, WEIGHTS, read_card, sha256_of
+from cb2_assist.model.card import CARD, WEIGHTS, ViewSpec, check_card, read_card, sha256_of
 from cb2_assist.model.checkpoint import load_model, save_model
 
 
@@ -105,6 +105,26 @@ DAMAGE = {
     "unknown profile": (lambda f: change_card(f, views={"profile": "raw"}), "lacks or misnames"),
     "views of no size": (lambda f: change_card(f, views={"image_px": 100}), "cannot be made"),
     "views of zero pixels": (lambda f: change_card(f, views={"image_px": 0}), "lacks or misnames"),
+    "features left out": (lambda f: change_card(f, features=[]), "wants 0 features"),
+    "EM planes of no width": (
+        lambda f: change_card(f, views={"em_extent_nm": 0}),
+        "cannot be made",
+    ),
+    "views of a species that cannot be made": (
+        lambda f: change_card(f, views_by_species={"fly": {"extent_nm": -1}}),
+        "cannot be made",
+    ),
+    "views of no species": (lambda f: change_card(f, views_by_species=[1]), "lacks or misnames"),
+    "an imported network's card": (
+        lambda f: change_card(f, network={"architecture": "connectomebench2"}, features=[]),
+        "do not fit the network",
+    ),
+    "an encoder that is no transformer": (
+        lambda f: change_card(
+            f, network={"architecture": "connectomebench2", "encoder": "resnet18"}, features=[]
+        ),
+        "do not fit the network",
+    ),
     "no network": (lambda f: change_card(f, network=None), "lacks or misnames"),
     "network of negative width": (
         lambda f: change_card(f, network={"image_px": 32, "feature_hidden": -1}),
@@ -133,6 +153,22 @@ def test_a_card_is_read_without_weights(folder):
     (folder / WEIGHTS).unlink()
 
     assert read_card(folder)["name"] == "tiny"
+
+
+def test_without_a_reference_every_site_is_as_far_as_can_be(folder):
+    change_weights(folder, lambda t: {k: v for k, v in t.items() if not k.startswith("ood.")})
+    change_card(folder, ood="unknown")
+
+    assert load_model(folder).ood is None
+    assert check_card(folder).percentile(0.0) == 100.0
+
+
+def test_clean_views_never_reach_beyond_their_site():
+    for em_extent_nm in (None, 100.0, 900.0):
+        views = ViewSpec(extent_nm=640.0, em_extent_nm=em_extent_nm)
+        assert views.site_nm == views.reach_nm == max(640.0, views.em_nm)
+    wide = ViewSpec(profile="cb2", extent_nm=3000.0, em_extent_nm=975.0)
+    assert (wide.site_nm, wide.reach_nm) == (640.0, 3000.0)
 
 
 def test_distances_and_percentiles(folder):

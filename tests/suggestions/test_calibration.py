@@ -10,7 +10,7 @@ from fixtures_model import BASE_RATES, CALIBRATION
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import BaseRate, Kind
 from cb2_assist.suggestions.base_rate import NOTHING_SAVED, SavedState
-from cb2_assist.suggestions.calibration import calibrator_from_card
+from cb2_assist.suggestions.calibration import calibrator_from_card, why_uncalibrated
 from cb2_assist.suggestions.recalibration import Recalibration
 
 CARD = {"name": "tiny", "calibration": CALIBRATION, "base_rates": BASE_RATES}
@@ -165,3 +165,48 @@ def test_the_id_names_what_labels_changed(calibrator):
 def test_maps_of_another_model_are_left_out(calibrator, changes):
     moved = calibrator.with_state(saved(calibrator, **changes), "ab")
     assert not moved.maps
+
+
+RAW = {
+    "name": "imported",
+    "calibration": "uncalibrated",
+    "trained_on": {"species": ["fly"], "extents_nm": {"fly": [2000.0, 4000.0]}},
+}
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_without_a_calibration_score_is_what_the_network_says(logit):
+    raw = calibrator_from_card(RAW)
+    cut = max(-30, min(30, logit))
+
+    assert (raw.id, raw.is_calibrated) == ("uncalibrated", False)
+    assert raw.score(Kind.JOIN, logit) == pytest.approx(1 / (1 + math.exp(-cut)))
+    assert raw.confidence(Kind.CUT, logit, rate(0.5)) == raw.score(Kind.CUT, logit)
+    assert raw.interval(Kind.JOIN, logit, rate(0.5), reliable=True) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "species", "extent_nm", "says"),
+    [
+        (RAW["trained_on"], "fly", 3000, "can be relied on."),
+        (RAW["trained_on"], "mouse", 3000, "trained on fly; this dataset is mouse."),
+        (
+            RAW["trained_on"],
+            "fly",
+            640,
+            "views 2000 to 4000 nm to each side; here they are 640 nm.",
+        ),
+        ({"species": []}, "fly", 640, "Which species it was trained on is not stated."),
+        (None, "fly", 640, "Which species it was trained on is not stated."),
+    ],
+)
+def test_why_a_model_is_uncalibrated_is_said(trained_on, species, extent_nm, says):
+    words = why_uncalibrated({**RAW, "trained_on": trained_on}, species, extent_nm)
+
+    assert words.startswith("imported is not calibrated")
+    assert words.endswith(says)
+
+
+def test_of_a_calibrated_model_nothing_is_said():
+    assert why_uncalibrated(CARD, "ant", 1.0) == ""
+    assert calibrator_from_card(CARD).is_calibrated

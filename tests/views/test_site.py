@@ -8,7 +8,7 @@ from cb2_assist.core.errors import SegmentNotFoundError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.source import Cutout
-from cb2_assist.views.site import build_window, window_box
+from cb2_assist.views.site import build_window, whole_window, window_box
 
 RES = Resolution(10, 10, 10)
 JOIN = Site(Kind.JOIN, SegmentId(DUMBBELL), SegmentId(PARTNER), PointNm(485, 365, 780))
@@ -78,3 +78,23 @@ def test_a_cutout_that_does_not_cover_the_window_is_a_bug(whole):
     small = whole.crop(BoxVx(PointVoxel(40, 30, 70), PointVoxel(60, 40, 90)))
     with pytest.raises(ValueError, match="does not cover"):
         build_window(small, JOIN, 200.0, whole.box)
+
+
+def test_a_window_for_views_shows_a_cut_as_one_segment(whole):
+    window = whole_window(whole, CUT, 320.0, whole.box)
+
+    assert np.array_equal(window.label == 1, window.seg == DUMBBELL)
+    assert window.label.max() == 1
+    assert window.box == build_window(whole, CUT, 320.0, whole.box).box
+
+
+def test_a_window_for_views_shows_a_join_as_any_window_does(whole):
+    window = whole_window(whole, JOIN, 200.0, whole.box)
+
+    assert np.array_equal(window.label, build_window(whole, JOIN, 200.0, whole.box).label)
+
+
+def test_a_window_for_views_needs_a_cutout_that_covers_it(whole):
+    part = whole.crop(window_box(CUT.point, 200.0, RES, whole.box))
+    with pytest.raises(ValueError, match="does not cover"):
+        whole_window(part, CUT, 320.0, whole.box)

@@ -180,6 +180,51 @@ def test_the_content_address_covers_what_version_2_adds(stack):
     assert len({content_sha256(v) for v in variants}) == len(variants)
 
 
+@pytest.mark.parametrize("geometry_from", ["labels", "meshes"])
+def test_version_3_keeps_the_width_of_em_planes(stack, geometry_from):
+    third = replace(stack, em_extent_nm=97.5, geometry_from=geometry_from)
+    data = to_bytes(third)
+    back = from_bytes(data)
+
+    assert header_of(data)["version"] == 3
+    assert (back.em_extent_nm, back.geometry_from) == (97.5, geometry_from)
+    assert back.em_half_nm == 97.5
+    assert stack.em_half_nm == stack.extent_nm
+    addresses = {content_sha256(s) for s in (third, stack, replace(third, em_extent_nm=98.0))}
+    assert len(addresses) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: h.pop("em_extent_nm"),
+        lambda h: h.update(em_extent_nm=None),
+        lambda h: h.update(em_extent_nm=0),
+        lambda h: h.update(em_extent_nm=1e999),
+        lambda h: h.update(em_extent_nm=98.0),
+        lambda h: h.update(version=2),
+    ],
+)
+def test_a_wrong_header_of_version_3_is_refused(stack, change):
+    data = to_bytes(replace(stack, em_extent_nm=97.5))
+    with pytest.raises(LabelError):
+        from_bytes(rebuilt(data, change))
+
+
+def test_em_planes_of_their_own_width_show_what_planes_of_that_width_show():
+    window = window_of(random_blobs(np.random.default_rng(3), (65, 65, 65)))
+    how = {"profile": "cb2", "statistics": STATISTICS, "features": FEATURES, "em_oblique": True}
+    wide = render(window, extent_nm=320.0, **how)
+    narrow = render(window, extent_nm=160.0, **how)
+    both = render(window, extent_nm=320.0, em_extent_nm=160.0, **how)
+
+    np.testing.assert_array_equal(both.hits.depth_nm, wide.hits.depth_nm)
+    np.testing.assert_array_equal(both.em, narrow.em)
+    np.testing.assert_array_equal(both.em_oblique, narrow.em_oblique)
+    assert (both.em != wide.em).any()
+    assert render(window, extent_nm=320.0, em_extent_nm=320.0, **how).em_extent_nm is None
+
+
 def test_damage_to_version_2_is_refused(second):
     data = bytearray(to_bytes(second))
     rng = np.random.default_rng(0)

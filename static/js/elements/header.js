@@ -47,8 +47,10 @@ export class Header extends HTMLElement {
     const closed = implied ? `, ${implied} closed` : "";
     this.#write("progress", n ? `${Object.keys(view.verdicts).length} of ${n} decided${closed}` : "");
     const licence = dataset.licence ? `${dataset.species} · ${dataset.licence}` : dataset.species;
-    const model = list ? `${list.model.name} · ` : "";
-    this.#write("model", model + licence, list && `sha256 ${list.model.sha256}`);
+    const mark = list?.model.uncalibrated ? " (uncalibrated)" : "";
+    const model = list ? `${list.model.name}${mark} · ` : "";
+    const why = list?.model.uncalibrated ? `${list.model.uncalibrated}\n` : "";
+    this.#write("model", model + licence, list && `${why}sha256 ${list.model.sha256}`);
     const rate = list?.base_rate;
     const each = Object.entries(rate?.by_kind ?? {}).map(([kind, r]) => `${kind}s ${rateText(r)}`);
     this.#write(

@@ -84,7 +84,8 @@ export class Suggestions extends HTMLElement {
     text(row, ".kind", s.kind);
     text(row, ".partner", s.partner === null ? `of ${shortId(s.segment)}` : `with ${shortId(s.partner)}`);
     text(row, ".confidence", s.ood.flag ? "not reliable here" : percent(s.confidence));
-    text(row, ".interval", percentRange(s.interval));
+    const isCalibrated = !view.list?.model.uncalibrated;
+    text(row, ".interval", isCalibrated ? percentRange(s.interval) : "uncalibrated");
     text(row, ".reason", s.reason);
     const why = reason && ` · ${wordsOf(reason)}`;
     const isImplied = s.id in (view.implied ?? {});

@@ -1,0 +1,85 @@
+"""ConnectomeBench2's decisions: the mean over all views of what each says alone.
+
+Their rule (arXiv 2606.21116): p = softmax(logits)[1] of each view, mean over every view of an
+operation, geometry and EM with equal weight; class 1 above 0.5. A join has three geometry views,
+three cardinal EM planes and the best tilted one; a cut lacks the tilted one, which could only be
+chosen from the answer (`views.oblique`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel
+from cb2_assist.core.records import Kind, ModelOutput, ViewScore
+from cb2_assist.model.cb2_network import Cb2ViT
+from cb2_assist.views.stack import ViewStack
+
+OBLIQUE = "em_oblique"
+"""Name of the tilted plane among a decision's views."""
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, which their loader applies to the EM image and its two masks alike."""
+_LEAST = 1e-13
+"""A mean of probabilities is kept this far off 0 and 1, as far as calibration looks."""
+
+
+def cb2_geometry(stack: ViewStack, kind: Kind) -> NDArray[np.float32]:
+    """Geometry as their loader hands it on, float32, (view, `GeometryChannel`, row, column).
+
+    A cut is one segment; their single renders have no masks.
+    """
+    out = stack.geometry().astype(np.float32)
+    if kind is Kind.CUT:
+        out[:, GeometryChannel.MASK_A :] = 0
+    return out
+
+
+def cb2_em(stack: ViewStack, kind: Kind) -> NDArray[np.float32]:
+    """EM as their loader hands it on, float32, (3 or 4 views, `EmChannel`, row, column)."""
+    em = stack.em
+    if kind is Kind.JOIN and stack.em_oblique is not None:
+        em = np.concatenate([em, stack.em_oblique[None]])
+    out = em.astype(np.float32) / np.float32(255)
+    if kind is Kind.CUT:
+        out[:, EmChannel.MASK_A] = out[:, EmChannel.MASK_A :].max(1)
+        out[:, EmChannel.MASK_B] = 0
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in (_MEAN, _STD))
+    return np.asarray((out - mean) / std, np.float32)
+
+
+def answer_by_views(
+    network: Cb2ViT, stacks: Sequence[ViewStack], kinds: Sequence[Kind], device: torch.device
+) -> list[ModelOutput]:
+    """Answer one question per stack, in one pass of the network.
+
+    `ModelOutput.logit` is the log-odds of the mean probability, so that its sigmoid is their
+    number; `ModelOutput.ood_distance` is NaN, since nothing says what their training looked like.
+    """
+    geometry = [cb2_geometry(s, k) for s, k in zip(stacks, kinds, strict=True)]
+    em = [cb2_em(s, k) for s, k in zip(stacks, kinds, strict=True)]
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        cls, _ = network.encode(
+            torch.from_numpy(np.concatenate(geometry)).to(device),
+            torch.from_numpy(np.concatenate(em)).to(device),
+        )
+        every = {k: network.log_odds(cls, k.value).double().cpu().numpy() for k in set(kinds)}
+    out = []
+    first_g, first_e = 0, sum(map(len, geometry))
+    for kind, g, e in zip(kinds, geometry, em, strict=True):
+        odds = every[kind]
+        own = [*odds[first_g : first_g + len(g)], *odds[first_e : first_e + len(e)]]
+        first_g, first_e = first_g + len(g), first_e + len(e)
+        names = [*VIEW_NAMES, OBLIQUE][: len(own)]
+        views = tuple(
+            ViewScore(n, float(0.5 * (1 + math.tanh(v / 2))))
+            for n, v in zip(names, own, strict=True)
+        )
+        p = min(max(math.fsum(v.score for v in views) / len(views), _LEAST), 1 - _LEAST)
+        out.append(ModelOutput(math.log(p / (1 - p)), views, math.nan))
+    return out
