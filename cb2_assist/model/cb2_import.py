@@ -254,7 +254,7 @@ def _write(out: Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> dict[
         }
         text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
         (part / CARD).write_text(text, encoding="utf-8")
-        # safetensors makes its file for the owner alone; the folder's other file is as usual here
+        # safetensors makes its file for the owner alone
         weights.chmod((part / CARD).stat().st_mode)
         part.rename(out)
     except BaseException as e:
