@@ -103,6 +103,12 @@ def _slab(text: str | None) -> tuple[int, int] | None:
 @click.option("--model", type=click.Path(path_type=Path), help="Default: the shipped one.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="For metrics.json.")
 @click.option(
+    "--compare",
+    type=click.Path(path_type=Path),
+    metavar="OTHER_MODEL",
+    help="Another model, asked the same: McNemar's exact test and paired differences.",
+)
+@click.option(
     "--split",
     type=click.Choice(("train", "val", "test", "all")),
     help="Of parquet. Default: test where there is one, else all.",
@@ -135,6 +141,7 @@ def evaluate(
     data: Path,
     model: Path | None,
     out: Path,
+    compare: Path | None,
     split: str | None,
     any_profile: bool,
     from_z: int,
@@ -172,6 +179,7 @@ def evaluate(
             split=split,
             any_profile=any_profile,
             draws=draws,
+            compare=compare,
         ),
         lambda text: click.echo(f"cb2-assist: {text}", err=True),
     )
@@ -191,6 +199,14 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
                     f"{k} {_figure(f[k])}" for k in ("balanced_accuracy", "auroc", "ece15")
                 )
                 yield f"{task}, {name}, {what}: n {f['n']}, {row}"
+    for task, t in result.get("compare", {}).get("tasks", {}).items():
+        if t["n"]:
+            test, d = t["mcnemar"], t["difference"]["balanced_accuracy"]
+            yield (
+                f"{task}, against {result['compare']['second']['name']}: n {t['n']}, "
+                f"balanced_accuracy {_figure(d)} higher, alone right {test['only_first_right']} "
+                f"and {test['only_second_right']}, McNemar p {test['p']:.3g}"
+            )
     for title in ("skipped", "unscored", "mismatches"):
         for why, n in result.get(title, {}).items():
             yield f"{title}: {n}: {why}"

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from cb2_assist.core.errors import DatasetError, UsageError
 from cb2_assist.datasets.local import open_dataset_file
+from cb2_assist.learning.compare import NOTE, compare
 from cb2_assist.learning.contract_figures import DRAWS, contract_figures
 from cb2_assist.learning.examples import PairTable, Volume, touching_pairs
 from cb2_assist.learning.judge_volume import SIMPLE_FEATURES, VolumeJudge, fit_baseline
 from cb2_assist.learning.judged import Judged
 from cb2_assist.learning.prepare import load_volume
 from cb2_assist.learning.published import published
+from cb2_assist.model.card import check_card
 
 if TYPE_CHECKING:
     from cb2_assist.model.predictor import Predictor
@@ -46,6 +48,7 @@ class Request:
         split: Of parquet: ``train``, ``val``, ``test`` or ``all``; None is `find_shards`' choice.
         any_profile: Of parquet: also show views in another encoding than the card's.
         draws: Resamples behind the intervals.
+        compare: Another model, asked the same.
     """
 
     data: Path
@@ -59,6 +62,7 @@ class Request:
     split: str | None = None
     any_profile: bool = False
     draws: int = DRAWS
+    compare: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ def evaluate(request: Request, say: Say) -> dict[str, Any]:
         ModelError: The model cannot be used, or not on this data.
         UsageError: Options that do not go with the data.
     """
+    if request.compare is not None:
+        check_card(request.compare)  # not after an hour's work on the first
     found = judge(request, request.model, say)
     tasks = {j.kind.value: j.task(request.draws) for j in found.sets}
     for name, more in found.subsets.items():
@@ -99,6 +105,17 @@ def evaluate(request: Request, say: Say) -> dict[str, Any]:
         "tasks": tasks,
         "published": published(),
     }
+    if request.compare is not None:
+        other = judge(request, request.compare, say)
+        result["compare"] = {
+            "first": found.model,
+            "second": other.model,
+            "note": NOTE,
+            "skipped": other.about.get("skipped", {}),
+            "unscored": other.about.get("unscored", {}),
+            "mismatches": other.about.get("mismatches", {}),
+            "tasks": compare(found.sets, other.sets, request.draws),
+        }
     request.out.mkdir(parents=True, exist_ok=True)
     # NaN is no JSON: what has no value is null
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cb2_assist.core.records import Kind
+from cb2_assist.core.records import Kind, Site
 from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.examples import Example, PairTable, Volume, cut_examples, join_examples
 from cb2_assist.learning.judged import MODALITIES, SUBSETS, Floats, Judged, calibrated
@@ -103,8 +103,7 @@ class VolumeJudge:
                 stacks = list(pool.map(look, (e.window for e in chunk)))
                 scores.append(self._scores(stacks, kind))
                 simple.append(np.stack([s.features[_simple()] for s in stacks]))
-                # the order of the examples depends on volume and seed alone
-                key += [f"{self._volume.name}/{kind}/{len(key) + i}" for i in range(len(chunk))]
+                key += [self._key(e.window.site) for e in chunk]
                 answer += [e.answer for e in chunk]
                 group += [str(e.group) for e in chunk]
                 if len(answer) % (8 * _CHUNK) == 0:
@@ -123,6 +122,11 @@ class VolumeJudge:
             {name: np.ones(n, bool) for name in MODALITIES},
         )
         return judged, np.concatenate(simple)
+
+    def _key(self, site: Site) -> str:
+        """The question itself: another model's windows may be of another size."""
+        at = ",".join(f"{v:g}" for v in site.point)
+        return f"{self._volume.name}/{site.kind}/{site.segment}-{site.partner}@{at}"
 
     def _scores(self, stacks: Iterable[ViewStack], kind: Kind) -> Floats:
         inputs = [network_input(s, self._views.image_px) for s in stacks]

@@ -177,6 +177,7 @@ def test_our_own_export_is_read_back(tmp_path, neurites_file) -> None:
         (["--data", "FOLDER", "--split", "val"], 1, "no split 'val'"),
         (["--data", "FOLDER", "--model", "CLEAN"], 1, "--any-profile"),
         (["--data", "FOLDER", "--model", "BROKEN"], 1, "not the ones of the card"),
+        (["--data", "FOLDER", "--compare", "BROKEN"], 1, "not the ones of the card"),
         (["--data", "FOLDER", "--below-z", "3"], 2, "--training and --below-z"),
     ],
 )
@@ -201,3 +202,31 @@ def test_what_does_not_fit_is_one_line(
     assert says in err
     assert "Traceback" not in err
     assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_two_models_are_compared_on_the_same_decisions(tmp_path, capsys, cb2_model) -> None:
+    other = tiny_model(tmp_path / "other", seed=1, views=VIEWS)
+    data = write_shards(tmp_path / "data", "v2", release_rows("v2", 3))
+    words = ["--data", data, "--model", cb2_model, "--out", tmp_path / "out"]
+
+    assert run(*words, "--compare", other) == 0
+    got = metrics(tmp_path / "out")["compare"]
+    assert got["first"]["sha256"] != got["second"]["sha256"]
+    for task in got["tasks"].values():
+        assert (task["n"], task["only_first"], task["only_second"]) == (6, 0, 0)
+        test = task["mcnemar"]
+        counts = ("only_first_right", "only_second_right", "both_right", "both_wrong")
+        assert sum(test[k] for k in counts) == 6
+    assert "McNemar p" in capsys.readouterr().out
+
+
+def test_models_of_other_extents_are_compared_on_a_volume(tmp_path, beads) -> None:
+    one = tiny_model(tmp_path / "one", views=TINY_VIEWS)
+    other = tiny_model(tmp_path / "other", views=ViewSpec(extent_nm=200.0, image_px=32))
+    words = ["--data", beads, "--model", one, "--out", tmp_path, "--from-z", PLANE]
+
+    assert run(*words, "--merges", 4, "--compare", other) == 0
+    tasks = metrics(tmp_path)["compare"]["tasks"]
+    assert tasks["join"]["only_first"] == tasks["join"]["only_second"] == 0
+    assert tasks["join"]["n"] == metrics(tmp_path)["tasks"]["join"]["n"]
+    assert tasks["cut"]["n"] + tasks["cut"]["only_first"] <= metrics(tmp_path)["tasks"]["cut"]["n"]
