@@ -101,7 +101,9 @@ def _slab(text: str | None) -> tuple[int, int] | None:
     help="dataset.toml with truth, or parquet: a cb2-v1 export, ConnectomeBench2 v1 or v2.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="Default: the shipped one.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="For metrics.json.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results."
+)
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
@@ -158,6 +160,9 @@ def evaluate(
     export, or a download of ConnectomeBench2 (v1, tag v1-may06, or v2). A decision is one operation
     with all its views. Rows without a usable answer are left out and counted; a decision whose
     views are damaged counts as wrong. Intervals resample neurons or blocks, never pairs.
+
+    --out gets metrics.json, report.md with tables, and plots (SVG): reliability, ROC, precision and
+    recall.
     """
     from cb2_assist.learning.evaluate import Request
     from cb2_assist.learning.evaluate import evaluate as measure

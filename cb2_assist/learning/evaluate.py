@@ -19,6 +19,8 @@ from cb2_assist.core.errors import DatasetError, UsageError
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.compare import NOTE, compare
 from cb2_assist.learning.contract_figures import DRAWS, contract_figures
+from cb2_assist.learning.evaluation_plots import write_plots
+from cb2_assist.learning.evaluation_report import report
 from cb2_assist.learning.examples import PairTable, Volume, touching_pairs
 from cb2_assist.learning.judge_volume import SIMPLE_FEATURES, VolumeJudge, fit_baseline
 from cb2_assist.learning.judged import Judged
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from cb2_assist.suggestions.calibration import Calibrator
 
 Say = Callable[[str], None]
-METRICS = "metrics.json"
+METRICS, REPORT = "metrics.json", "report.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,10 @@ class Evaluated:
 
 
 def evaluate(request: Request, say: Say) -> dict[str, Any]:
-    """Write ``metrics.json`` into the request's folder and return it.
+    """Write ``metrics.json``, ``report.md`` and plots into the request's folder.
+
+    Returns:
+        What is in ``metrics.json``.
 
     Raises:
         DatasetError: The data cannot be read, or has no answers.
@@ -120,6 +125,8 @@ def evaluate(request: Request, say: Say) -> dict[str, Any]:
     # NaN is no JSON: what has no value is null
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
     (request.out / METRICS).write_text(text + "\n", encoding="utf-8")
+    plots = write_plots(found.sets, found.model["name"], request.out)
+    (request.out / REPORT).write_text(report(result, plots), encoding="utf-8")
     return result
 
 

@@ -28,7 +28,7 @@ def published() -> dict[str, Any]:
     """For ``metrics.json``."""
     return {
         "figure": "balanced_accuracy",
-        "source": "arXiv 2606.21116; EM only: as quoted by Li et al.",
+        "source": "arXiv 2606.21116; EM only: as quoted by Li et al., table 2",
         "caveat": CAVEAT,
         "tasks": {kind.value: lines for kind, lines in PUBLISHED.items()},
     }

@@ -82,6 +82,10 @@ def test_a_public_release_gives_the_agreed_file(tmp_path, capsys, version, cb2_m
     assert set(got["tasks"]["cut"]["by"]["modality"]) == {"em", "geometry", "both"}
     assert got["interval"]["clusters"] == {"body": 18}
     assert got["published"]["tasks"]["join"]["people"] == 0.93
+    text = (out / "report.md").read_text()
+    plots = {p.name for p in out.glob("*.svg")}
+    assert len(plots) == 6
+    assert all(f"({name})" in text for name in plots)
     printed = capsys.readouterr().out
     assert "join, all, model: n 10" in printed
     assert "skipped: 1: it is routed to no task" in printed
