@@ -209,8 +209,9 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
             test, d = t["mcnemar"], t["difference"]["balanced_accuracy"]
             yield (
                 f"{task}, against {result['compare']['second']['name']}: n {t['n']}, "
-                f"balanced_accuracy {_figure(d)} higher, alone right {test['only_first_right']} "
-                f"and {test['only_second_right']}, McNemar p {test['p']:.3g}"
+                f"balanced_accuracy difference {_figure(d)}, alone right "
+                f"{test['only_first_right']} and {test['only_second_right']}, McNemar p "
+                f"{test['p']:.3g}"
             )
     for title in ("skipped", "unscored", "mismatches"):
         for why, n in result.get(title, {}).items():

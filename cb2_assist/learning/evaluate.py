@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cb2_assist.core.errors import DatasetError, UsageError
+from cb2_assist.core.errors import AssistError, DatasetError, UsageError
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.compare import NOTE, compare
 from cb2_assist.learning.contract_figures import DRAWS, contract_figures
@@ -93,10 +93,13 @@ def evaluate(request: Request, say: Say) -> dict[str, Any]:
     Raises:
         DatasetError: The data cannot be read, or has no answers.
         ModelError: The model cannot be used, or not on this data.
-        UsageError: Options that do not go with the data.
+        UsageError: Options that do not go with the data, or ``out`` is a file.
+        AssistError: The results cannot be written.
     """
+    # before hours of work, not after
+    _make(request.out)
     if request.compare is not None:
-        check_card(request.compare)  # not after an hour's work on the first
+        check_card(request.compare)
     found = judge(request, request.model, say)
     tasks = {j.kind.value: j.task(request.draws) for j in found.sets}
     for name, more in found.subsets.items():
@@ -121,13 +124,33 @@ def evaluate(request: Request, say: Say) -> dict[str, Any]:
             "mismatches": other.about.get("mismatches", {}),
             "tasks": compare(found.sets, other.sets, request.draws),
         }
-    request.out.mkdir(parents=True, exist_ok=True)
+    _write(request.out, result, found)
+    return result
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"--out names a folder, but {out} is a file.") from None
+    except OSError as e:
+        raise AssistError(
+            f"The folder {out} cannot be made: {e.strerror or e}. Name another with --out."
+        ) from e
+
+
+def _write(out: Path, result: dict[str, Any], found: Evaluated) -> None:
     # NaN is no JSON: what has no value is null
     text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
-    (request.out / METRICS).write_text(text + "\n", encoding="utf-8")
-    plots = write_plots(found.sets, found.model["name"], request.out)
-    (request.out / REPORT).write_text(report(result, plots), encoding="utf-8")
-    return result
+    try:
+        (out / METRICS).write_text(text + "\n", encoding="utf-8")
+        plots = write_plots(found.sets, found.model["name"], out)
+        (out / REPORT).write_text(report(result, plots), encoding="utf-8")
+    except OSError as e:
+        raise AssistError(
+            f"The results cannot be written to {out}: {e.strerror or e}. Free some space or name "
+            "another folder with --out."
+        ) from e
 
 
 def judge(request: Request, model: Path, say: Say) -> Evaluated:

@@ -58,7 +58,7 @@ def charts(judged: Judged, name: str) -> tuple[Chart, Chart, Chart]:
             "share that is true",
             [reliability(judged, name)],
             diagonal=True,
-            note=f"{note}; bars: 95 % Wilson, decisions taken as independent",
+            note=f"{note}; bars: 95 % (Wilson)",
         ),
         Chart(
             f"{task}: ROC",

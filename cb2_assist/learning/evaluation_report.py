@@ -61,13 +61,13 @@ def _head(result: Entry) -> Iterator[str]:
     of = f"; split: {splits}" if "splits" in result else ""
     yield f"- data: {_cell(result['format'])}{of}"
     interval = result["interval"]
-    what = ", ".join(
-        f"{_cell(kind)} ({interval.get(kind, kind)}): {n} decisions"
+    what = "; ".join(
+        f"{n} decisions by {_cell(kind)}, {interval.get(kind, kind)}"
         for kind, n in interval["clusters"].items()
     )
     yield (
         f"- intervals: 95 %, {interval['draws']} draws; whole clusters are resampled, never single "
-        f"decisions. Clusters: {what}"
+        f"decisions. Clusters: {what}."
     )
     yield ""
 

@@ -93,8 +93,9 @@ def judge_rows(
         ModelError: The views are of another encoding than the card's.
     """
     tally = Tally()
+    no_answer: Counter[str] = Counter()
     operations: dict[tuple[Kind, str], _Operation] = {}
-    stored = _once(read_decisions(files, release, tally.skipped), tally)
+    stored = _once(read_decisions(files, release, no_answer), tally)
     wanted = _Wanted(predictor, tally, any_profile)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(itertools.islice(stored, _CHUNK)):
@@ -108,6 +109,8 @@ def judge_rows(
                 say(f"{tally.rows} rows read")
                 if not operations:
                     break  # no use in reading 100 GB more of them
+    tally.rows += no_answer.total()
+    tally.skipped += no_answer
     for key in [key for key, o in operations.items() if o.contradicted]:
         tally.skipped["its operation has rows with both answers"] += operations.pop(key).rows
     if not operations:

@@ -73,7 +73,7 @@ def test_a_public_release_gives_the_agreed_file(tmp_path, capsys, version, cb2_m
     assert run("--data", data, "--model", cb2_model, "--out", out) == 0
     got = metrics(out)
     assert {"model", "data", "n", "n_scored", "tasks"} <= set(got)
-    assert (got["n"], got["n_scored"], got["rows"]) == (18, 18, 18)
+    assert (got["n"], got["n_scored"], got["rows"]) == (18, 18, 19)
     assert got["skipped"] == {"it is routed to no task": 1}
     assert set(got["tasks"]) == {"join", "cut"}
     for entry in got["tasks"].values():
@@ -206,6 +206,17 @@ def test_what_does_not_fit_is_one_line(
     assert says in err
     assert "Traceback" not in err
     assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_out_must_be_a_folder(tmp_path, capsys, cb2_model) -> None:
+    data = write_shards(tmp_path / "data", "v2", release_rows("v2", 1))
+    (tmp_path / "out").write_text("mine")
+    words = ["--data", data, "--model", cb2_model]
+
+    assert run(*words, "--out", tmp_path / "out") == 2
+    assert run(*words, "--out", tmp_path / "out" / "below") == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_two_models_are_compared_on_the_same_decisions(tmp_path, capsys, cb2_model) -> None:
