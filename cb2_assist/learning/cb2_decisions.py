@@ -89,18 +89,22 @@ def read_decisions(
         try:
             with pq.ParquetFile(file) as parquet:
                 names = [n for n in release.wanted if n in parquet.schema_arrow.names]
-                number = 0
-                for batch in parquet.iter_batches(_ROWS, columns=names):
-                    for row in batch.to_pylist():
-                        try:
-                            yield _decision(row, release, f"{file.name} row {number}")
-                        except _SkipError as e:
-                            skipped[str(e)] += 1
-                        number += 1
+                for number, row in enumerate(_rows(parquet, names)):
+                    try:
+                        yield _decision(row, release, f"{file.name} row {number}")
+                    except _SkipError as e:
+                        skipped[str(e)] += 1
         except (OSError, pa.ArrowException) as e:
             raise DatasetError(
                 f"{file} is damaged: {str(e).splitlines()[0]}. Download or export it again."
             ) from e
+
+
+def _rows(parquet: pq.ParquetFile, names: list[str]) -> Iterator[Row]:
+    # asked for all groups at once, pyarrow keeps what it has read of the file until the end
+    for group in range(parquet.num_row_groups):
+        for batch in parquet.iter_batches(_ROWS, row_groups=[group], columns=names):
+            yield from batch.to_pylist()
 
 
 def _decision(row: Row, release: Release, place: str) -> StoredDecision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -233,6 +234,22 @@ def test_flat_folders_and_single_files_are_read(tmp_path) -> None:
         find_shards(folder, "val")
     with pytest.raises(DatasetError, match="holds no decisions"):
         find_shards(tmp_path / "nowhere", None)
+
+
+def test_memory_does_not_grow_with_a_shard(tmp_path) -> None:
+    file, n, size = tmp_path / "x.parquet", 240, 200_000
+    one = release_row("v2", 1, "merge_edit")
+    noise = np.random.default_rng(0)
+    with pq.ParquetWriter(file, V2_SCHEMA) as shard:
+        for _ in range(0, n, 10):
+            rows = [one | {"geometry": noise.bytes(size)} for _ in range(10)]
+            shard.write_table(pa.Table.from_pylist(rows, schema=V2_SCHEMA))
+    del rows
+    before, most = pa.total_allocated_bytes(), 0
+    for _ in read_decisions([file], V2, Counter()):
+        most = max(most, pa.total_allocated_bytes() - before)
+
+    assert most < n * size / 3
 
 
 def test_rows_are_read_as_they_are_asked_for(tmp_path, monkeypatch) -> None:
