@@ -42,9 +42,9 @@ def tiny_ood(network: MultiTaskViT) -> OodReference:
     )
 
 
-def tiny_model(folder: Path, seed: int = 0) -> Path:
+def tiny_model(folder: Path, seed: int = 0, views: ViewSpec = TINY_VIEWS) -> Path:
     """Write weights and card into `folder` and return it."""
     network = tiny_network(seed)
     card = {"name": "tiny", "calibration": CALIBRATION, "base_rates": BASE_RATES}
-    save_model(folder, network, TINY_VIEWS, tiny_ood(network), card)
+    save_model(folder, network, views, tiny_ood(network), card)
     return folder

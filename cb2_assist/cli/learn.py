@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -92,10 +95,31 @@ def _slab(text: str | None) -> tuple[int, int] | None:
 
 @click.command()
 @click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Dataset file with truth."
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="dataset.toml with truth, or parquet: a cb2-v1 export, ConnectomeBench2 v1 or v2.",
 )
 @click.option("--model", type=click.Path(path_type=Path), help="Default: the shipped one.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="For metrics.json.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for the results."
+)
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path),
+    metavar="OTHER_MODEL",
+    help="Another model, asked the same: McNemar's exact test and paired differences.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(("train", "val", "test", "all")),
+    help="Of parquet. Default: test where there is one, else all.",
+)
+@click.option(
+    "--any-profile",
+    is_flag=True,
+    help="Of parquet: show views in another encoding than the model's card asks; results say so.",
+)
 @click.option("--from-z", type=click.IntRange(0), default=0, help="Only contacts at or above.")
 @click.option(
     "--training",
@@ -107,17 +131,39 @@ def _slab(text: str | None) -> tuple[int, int] | None:
 @click.option(
     "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
 )
+@click.option(
+    "--draws",
+    type=click.IntRange(20),
+    default=1000,
+    show_default=True,
+    help="Resamples behind the intervals.",
+)
+@click.option("--json", "as_json", is_flag=True, help="metrics.json on stdout, too.")
 def evaluate(
     data: Path,
     model: Path | None,
     out: Path,
+    compare: Path | None,
+    split: str | None,
+    any_profile: bool,
     from_z: int,
     training: Path | None,
     below_z: int,
     merges: int,
     device: str,
+    draws: int,
+    as_json: bool,
 ) -> None:
-    """Measure a model on the touching pairs of a dataset with truth."""
+    """Measure a model on decisions with truth.
+
+    They are the touching pairs of a dataset with truth, or rows of parquet with labels: our cb2-v1
+    export, or a download of ConnectomeBench2 (v1, tag v1-may06, or v2). A decision is one operation
+    with all its views. Rows without a usable answer are left out and counted; a decision whose
+    views are damaged counts as wrong. Intervals resample neurons or blocks, never pairs.
+
+    --out gets metrics.json, report.md with tables, and plots (SVG): reliability, ROC, precision and
+    recall.
+    """
     from cb2_assist.learning.evaluate import Request
     from cb2_assist.learning.evaluate import evaluate as measure
     from cb2_assist.resources import resource_dir
@@ -125,20 +171,58 @@ def evaluate(
 
     if (training is None) != (below_z == 0):
         raise UsageError("--training and --below-z go together.")
-    folder = model or resource_dir("models") / DEFAULT_MODEL
     result = measure(
-        Request(data, folder, out, from_z, training, below_z, merges, device),
+        Request(
+            data=data,
+            model=model or resource_dir("models") / DEFAULT_MODEL,
+            out=out,
+            from_z=from_z,
+            training=training,
+            below_z=below_z,
+            merges=merges,
+            device=device,
+            split=split,
+            any_profile=any_profile,
+            draws=draws,
+            compare=compare,
+        ),
         lambda text: click.echo(f"cb2-assist: {text}", err=True),
     )
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for line in _lines(result):
+        click.echo(line)
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
     for task, t in result["tasks"].items():
         sets = t.get("subsets") or {"all": {"model": t}}
         for name, who in sets.items():
             for what, f in who.items():
                 row = ", ".join(
-                    f"{k} {f[k]['value']:.3f} [{f[k]['ci95'][0]:.3f}, {f[k]['ci95'][1]:.3f}]"
-                    for k in ("balanced_accuracy", "auroc", "ece15")
+                    f"{k} {_figure(f[k])}" for k in ("balanced_accuracy", "auroc", "ece15")
                 )
-                click.echo(f"{task}, {name}, {what}: n {f['n']}, {row}")
+                yield f"{task}, {name}, {what}: n {f['n']}, {row}"
+    for task, t in result.get("compare", {}).get("tasks", {}).items():
+        if t["n"]:
+            test, d = t["mcnemar"], t["difference"]["balanced_accuracy"]
+            yield (
+                f"{task}, against {result['compare']['second']['name']}: n {t['n']}, "
+                f"balanced_accuracy difference {_figure(d)}, alone right "
+                f"{test['only_first_right']} and {test['only_second_right']}, McNemar p "
+                f"{test['p']:.3g}"
+            )
+    for title in ("skipped", "unscored", "mismatches"):
+        for why, n in result.get(title, {}).items():
+            yield f"{title}: {n}: {why}"
+
+
+def _figure(f: dict[str, Any]) -> str:
+    if f["value"] is None:
+        return "none"
+    ends = f["ci95"]
+    return f"{f['value']:.3f}" + ("" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
 
 
 @click.command("import-checkpoint")

@@ -1,206 +1,39 @@
-"""`cb2-assist evaluate`: a model on the touching pairs of a dataset with truth.
+"""`cb2-assist evaluate`: a model on decisions with truth, and figures that can be checked.
 
-Views, features and network are the ones that the page uses. A boosted-trees baseline on ten simple
-features, trained in the same run, stands beside every figure: a network that does not beat it is
-not worth its watts.
+Decisions come from a dataset with truth (`judge_volume`) or from parquet with labels
+(`judge_rows`): our cb2-v1 export or a public ConnectomeBench2 release.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cb2_assist.core.errors import ModelError
-from cb2_assist.core.records import Kind
-from cb2_assist.datasets.dataset_file import read_dataset_file
+from cb2_assist.core.errors import AssistError, DatasetError, UsageError
 from cb2_assist.datasets.local import open_dataset_file
-from cb2_assist.datasets.source import EmStatistics
-from cb2_assist.learning.examples import (
-    PairTable,
-    Volume,
-    cut_examples,
-    join_examples,
-    touching_pairs,
-)
-from cb2_assist.learning.metrics import at_base_rate, contract_figures
-from cb2_assist.learning.prepare import grey_statistics, load_volume
-from cb2_assist.model.card import ViewSpec
-from cb2_assist.views.features import FEATURE_NAMES, site_features
-from cb2_assist.views.site import SiteWindow, whole_window
-from cb2_assist.views.stack import ViewStack, render
+from cb2_assist.learning.compare import NOTE, compare
+from cb2_assist.learning.contract_figures import DRAWS, contract_figures
+from cb2_assist.learning.evaluation_plots import write_plots
+from cb2_assist.learning.evaluation_report import report
+from cb2_assist.learning.examples import PairTable, Volume, touching_pairs
+from cb2_assist.learning.judge_volume import SIMPLE_FEATURES, VolumeJudge, fit_baseline
+from cb2_assist.learning.judged import Judged
+from cb2_assist.learning.prepare import load_volume
+from cb2_assist.learning.published import published
+from cb2_assist.model.card import check_card
 
 if TYPE_CHECKING:
     from cb2_assist.model.predictor import Predictor
     from cb2_assist.suggestions.calibration import Calibrator
 
 Say = Callable[[str], None]
-
-
-class Baseline(Protocol):
-    """A fitted classifier, as scikit-learn makes it."""
-
-    def predict_proba(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probabilities of both answers, (n, 2)."""
-
-
-Floats = NDArray[np.float64]
-
-_CHUNK = 64
-"""Decisions in memory at once."""
-
-SIMPLE_FEATURES = (
-    "log_area",
-    "log_small",
-    "log_big",
-    "log_ratio",
-    "area_per_small",
-    "em_mean",
-    "em_std",
-    "grey_small",
-    "grey_big",
-    "grey_step",
-)
-"""What anybody would measure first: sizes, contact area, grey levels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Decisions of one set with truth, model and baseline."""
-
-    answer: NDArray[np.bool_]
-    group: NDArray[np.int64]
-    score: Floats
-    confidence: Floats
-    baseline: Floats | None
-
-    def take(self, rows: NDArray[np.bool_]) -> Judged:
-        """Some of them."""
-        return Judged(
-            self.answer[rows],
-            self.group[rows],
-            self.score[rows],
-            self.confidence[rows],
-            None if self.baseline is None else self.baseline[rows],
-        )
-
-
-def judge_joins(
-    volume: Volume,
-    table: PairTable,
-    predictor: Predictor,
-    calibrator: Calibrator,
-    *,
-    baseline: Baseline | None = None,
-    views: ViewSpec | None = None,
-    say: Say,
-) -> Judged:
-    """The model, and a fitted baseline, on every row of a pair table.
-
-    `views` are what the model gets; None: what its card says of no species.
-    """
-    views = views or predictor.model.views
-    look = _looker(views, grey_statistics(volume), volume)
-    score: list[float] = []
-    answer: list[bool] = []
-    group: list[int] = []
-    simple: list[NDArray[np.float32]] = []
-    examples = join_examples(volume, table, views.site_nm)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(examples, _CHUNK)):
-            stacks = list(pool.map(look, (e.window for e in chunk)))
-            outputs = predictor.predict(stacks, [Kind.JOIN] * len(stacks))
-            score.extend(calibrator.score(Kind.JOIN, o.logit) for o in outputs)
-            simple.extend(s.features[_simple()] for s in stacks)
-            answer.extend(e.answer for e in chunk)
-            group.extend(e.group for e in chunk)
-            if len(answer) % (8 * _CHUNK) == 0:
-                say(f"{volume.name}: {len(answer)} of {len(table)} joins judged")
-    b = None if baseline is None else baseline.predict_proba(np.stack(simple))[:, 1]
-    return _judged(np.array(answer), np.array(group), np.array(score), b)
-
-
-def _looker(
-    views: ViewSpec, statistics: EmStatistics, volume: Volume
-) -> Callable[[SiteWindow], ViewStack]:
-    def look(window: SiteWindow) -> ViewStack:
-        seen = window
-        if views.reach_nm > window.half_width_nm:
-            seen = whole_window(volume.cutout, window.site, views.reach_nm, volume.box)
-        return render(
-            seen,
-            extent_nm=views.extent_nm,
-            profile=views.profile,
-            statistics=statistics,
-            features=site_features(window, statistics),
-            em_oblique=views.em_oblique,
-            em_extent_nm=views.em_extent_nm,
-        )
-
-    return look
-
-
-def _simple() -> list[int]:
-    return [FEATURE_NAMES.index(n) for n in SIMPLE_FEATURES]
-
-
-def fit_baseline(volume: Volume, table: PairTable, extent_nm: float) -> Baseline:
-    """Boosted trees on `SIMPLE_FEATURES`, each answer with half of the weight."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    statistics = grey_statistics(volume)
-    rows: list[NDArray[np.float32]] = []
-    answer: list[bool] = []
-    examples = join_examples(volume, table, extent_nm)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(examples, _CHUNK)):
-            measured = pool.map(lambda e: site_features(e.window, statistics), chunk)
-            rows.extend(f[_simple()] for f in measured)
-            answer.extend(e.answer for e in chunk)
-    trees = HistGradientBoostingClassifier(
-        max_iter=300, learning_rate=0.05, max_leaf_nodes=15, class_weight="balanced", random_state=0
-    )
-    fitted: Baseline = trees.fit(np.stack(rows), np.array(answer))
-    return fitted
-
-
-def judge_cuts(
-    volume: Volume,
-    table: PairTable,
-    predictor: Predictor,
-    calibrator: Calibrator,
-    *,
-    merges: int,
-    seed: int = 0,
-) -> Judged:
-    """The model on synthetic cuts of a volume; see `learning.examples`. No baseline."""
-    views = predictor.model.views
-    look = _looker(views, grey_statistics(volume), volume)
-    score: list[float] = []
-    answer: list[bool] = []
-    group: list[int] = []
-    rng = np.random.default_rng(seed)
-    for example in cut_examples(volume, table, views.extent_nm, rng=rng, merges=merges):
-        output = predictor.predict([look(example.window)], [Kind.CUT])[0]
-        score.append(calibrator.score(Kind.CUT, output.logit))
-        answer.append(example.answer)
-        group.append(example.group)
-    return _judged(np.array(answer), np.array(group), np.array(score), None)
-
-
-def _judged(
-    answer: NDArray[np.bool_], group: NDArray[np.int64], score: Floats, baseline: Floats | None
-) -> Judged:
-    """With the confidence at the set's own base rate."""
-    return Judged(answer, group, score, at_base_rate(score, float(answer.mean())), baseline)
+METRICS, REPORT = "metrics.json", "report.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +41,16 @@ class Request:
     """What to evaluate.
 
     Attributes:
-        data: Dataset file with truth.
-        from_z: Only contacts with z at or above this voxel index.
+        data: Dataset file with truth or its folder, folder of parquet shards, or one such file.
+        from_z: Of a dataset: only contacts with z at or above this voxel index.
         training: The dataset file that the model learnt from, for the baseline and for the parts
             that share no segment and no truth body with training.
         below_z: Training used contacts below this plane.
-        merges: Synthetic merges for the cut task; 0 leaves it out.
+        merges: Of a dataset: synthetic merges for the cut task; 0 leaves it out.
+        split: Of parquet: ``train``, ``val``, ``test`` or ``all``; None is `find_shards`' choice.
+        any_profile: Of parquet: also show views in another encoding than the card's.
+        draws: Resamples behind the intervals.
+        compare: Another model, asked the same.
     """
 
     data: Path
@@ -224,89 +61,260 @@ class Request:
     below_z: int = 0
     merges: int = 0
     device: str = "auto"
+    split: str | None = None
+    any_profile: bool = False
+    draws: int = DRAWS
+    compare: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One model on the data.
+
+    Attributes:
+        model: Name, hash and calibrator.
+        sets: One a task.
+        about: More of ``metrics.json``: what was read and left out.
+        subsets: More of a task's entry, by task.
+    """
+
+    model: dict[str, str]
+    sets: list[Judged]
+    about: dict[str, Any]
+    subsets: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate(request: Request, say: Say) -> dict[str, Any]:
-    """Write ``metrics.json`` into the request's folder and return it.
+    """Write ``metrics.json``, ``report.md`` and plots into the request's folder.
+
+    Returns:
+        What is in ``metrics.json``.
 
     Raises:
-        DatasetError: A dataset cannot be read, or has no truth.
-        ModelError: The model cannot be used.
+        DatasetError: The data cannot be read, or has no answers.
+        ModelError: The model cannot be used, or not on this data.
+        UsageError: Options that do not go with the data, or ``out`` is a file.
+        AssistError: The results cannot be written.
     """
+    # before hours of work, not after
+    _make(request.out)
+    if request.compare is not None:
+        check_card(request.compare)
+    found = judge(request, request.model, say)
+    tasks = {j.kind.value: j.task(request.draws) for j in found.sets}
+    for name, more in found.subsets.items():
+        tasks[name]["subsets"] = more
+    result = {
+        "model": found.model,
+        "data": _name(request.data),
+        "n": sum(t["n"] for t in tasks.values()),
+        "n_scored": sum(t["n_scored"] for t in tasks.values()),
+        **found.about,
+        "tasks": tasks,
+        "published": published(),
+    }
+    if request.compare is not None:
+        other = judge(request, request.compare, say)
+        result["compare"] = {
+            "first": found.model,
+            "second": other.model,
+            "note": NOTE,
+            "skipped": other.about.get("skipped", {}),
+            "unscored": other.about.get("unscored", {}),
+            "mismatches": other.about.get("mismatches", {}),
+            "tasks": compare(found.sets, other.sets, request.draws),
+        }
+    _write(request.out, result, found)
+    return result
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"--out names a folder, but {out} is a file.") from None
+    except OSError as e:
+        raise AssistError(
+            f"The folder {out} cannot be made: {e.strerror or e}. Name another with --out."
+        ) from e
+
+
+def _write(out: Path, result: dict[str, Any], found: Evaluated) -> None:
+    # NaN is no JSON: what has no value is null
+    text = json.dumps(result, indent=1, allow_nan=False, ensure_ascii=False)
+    try:
+        (out / METRICS).write_text(text + "\n", encoding="utf-8")
+        plots = write_plots(found.sets, found.model["name"], out)
+        (out / REPORT).write_text(report(result, plots), encoding="utf-8")
+    except OSError as e:
+        raise AssistError(
+            f"The results cannot be written to {out}: {e.strerror or e}. Free some space or name "
+            "another folder with --out."
+        ) from e
+
+
+def judge(request: Request, model: Path, say: Say) -> Evaluated:
+    """Score every decision of the data by one model."""
+    from cb2_assist.learning.cb2_schema import is_decision_folder
     from cb2_assist.model.predictor import Predictor
     from cb2_assist.suggestions.calibration import calibrator_from_card
 
-    predictor = Predictor.open(request.model, request.device)
-    calibrator = calibrator_from_card(predictor.model.card)
-    views = predictor.model.views_for(read_dataset_file(request.data).species)
-    if request.merges and views.reach_nm > views.site_nm:
-        raise ModelError(
-            f"Cuts cannot be measured for {predictor.model.name}: its views reach "
-            f"{views.reach_nm:g} nm, and synthetic merges are made within {views.site_nm:g} nm. "
-            "Leave out --merges to measure joins."
+    is_rows = is_decision_folder(request.data)
+    _check(request, is_rows)
+    predictor = Predictor.open(model, request.device)
+    try:
+        calibrator = calibrator_from_card(predictor.model.card)
+        run = _judge_rows if is_rows else _judge_volume
+        return run(request, predictor, calibrator, say)
+    finally:
+        predictor.close()
+
+
+def _check(request: Request, is_rows: bool) -> None:
+    if not request.data.exists():
+        raise DatasetError(
+            f"There is no {request.data}. --data takes a dataset.toml with truth, a folder of "
+            "parquet shards, or one parquet file."
         )
-    volume = _load(request.data)
+    of_volume = {
+        "--from-z": request.from_z,
+        "--training": request.training,
+        "--merges": request.merges,
+    }
+    of_rows = {"--split": request.split, "--any-profile": request.any_profile}
+    wrong = [name for name, value in (of_volume if is_rows else of_rows).items() if value]
+    if wrong:
+        what = "parquet rows" if is_rows else "a dataset with truth"
+        raise UsageError(f"{', '.join(wrong)} does not go with {what}, which {request.data} is.")
+
+
+def _name(data: Path) -> str:
+    return data.resolve().parent.name if data.suffix == ".toml" else data.resolve().name
+
+
+def _model(predictor: Predictor, calibrator: Calibrator) -> dict[str, str]:
+    model = predictor.model
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "calibrator": calibrator.id,
+        "profile": model.views.profile,
+    }
+
+
+def _judge_rows(
+    request: Request, predictor: Predictor, calibrator: Calibrator, say: Say
+) -> Evaluated:
+    from cb2_assist.learning.cb2_schema import find_shards, release_of
+    from cb2_assist.learning.judge_rows import judge_rows
+
+    files, splits = find_shards(request.data, request.split)
+    release = release_of(files)
+    say(f"{len(files)} shards with the columns of ConnectomeBench2 {release.name}")
+    sets, tally = judge_rows(
+        files, release, predictor, calibrator, any_profile=request.any_profile, say=say
+    )
+    about = {
+        "format": f"ConnectomeBench2 {release.name}",
+        "splits": splits,
+        "rows": tally.rows,
+        "skipped": dict(tally.skipped),
+        "unscored": dict(tally.unscored),
+        "mismatches": dict(tally.mismatches),
+        "interval": _interval(request, tally.clusters, release.block_nm),
+    }
+    return Evaluated(_model(predictor, calibrator), sets, about)
+
+
+def _interval(request: Request, clusters: dict[str, int], block_nm: float) -> dict[str, Any]:
+    return {
+        "level": 0.95,
+        "draws": request.draws,
+        "method": "percentiles of a bootstrap that resamples whole clusters",
+        "clusters": dict(clusters),
+        "body": "the root id that the row names as proofread (ours: the segment asked about)",
+        "block": f"cubes of {block_nm / 1000:g} µm, for rows that name none",
+        "volume": "the archive, for rows without either",
+    }
+
+
+def _judge_volume(
+    request: Request, predictor: Predictor, calibrator: Calibrator, say: Say
+) -> Evaluated:
+    data = request.data if request.data.is_file() else request.data / "dataset.toml"
+    volume, species = _load(data)
+    on = VolumeJudge(volume, species, predictor, calibrator, say)
+    if request.merges:
+        on.check_cuts()
     table = touching_pairs(volume)
     part = table.take(table.pure() & (table.contact_z >= request.from_z))
     baseline = None
     if request.training is not None:
-        learnt = _load(request.training).below_z(request.below_z)
+        learnt = _load(request.training)[0].below_z(request.below_z)
         known = touching_pairs(learnt)
         known = known.take(known.pure() & (known.contact_z < request.below_z))
-        baseline = fit_baseline(learnt, known, views.site_nm)
+        baseline = fit_baseline(learnt, known, predictor.model.views_for(species).site_nm)
         say(f"baseline: boosted trees on {len(SIMPLE_FEATURES)} features of {len(known)} joins")
-    joins = judge_joins(
-        volume, part, predictor, calibrator, baseline=baseline, views=views, say=say
-    )
+    joins, simple = on.joins(part, baseline)
     subsets = {"all": np.ones(len(part), bool)}
     if request.training == request.data:
         seen = table.take(table.pure() & (table.contact_z < request.below_z))
         subsets["no segment shared with training"] = _apart(part, seen, ("a", "b"))
         subsets["no truth body shared with training"] = _apart(part, seen, ("truth_a", "truth_b"))
-    tasks: dict[str, Any] = {
-        Kind.JOIN.value: contract_figures(joins.answer, joins.score, joins.group)
-    }
-    tasks[Kind.JOIN.value]["subsets"] = {
-        name: {
-            "model": contract_figures(j.answer, j.score, j.group),
-            **(
-                {}
-                if j.baseline is None
-                else {"baseline": contract_figures(j.answer, j.baseline, j.group)}
-            ),
-        }
-        for name, j in ((n, joins.take(rows)) for n, rows in subsets.items())
-        if j.answer.any() and not j.answer.all()
-    }
+    sets = [joins] if len(joins) else []
     if request.merges:
         above = table.take(table.contact_z >= request.from_z)
-        cuts = judge_cuts(volume, above, predictor, calibrator, merges=request.merges)
-        tasks[Kind.CUT.value] = contract_figures(cuts.answer, cuts.score, cuts.group)
-        tasks[Kind.CUT.value]["sample_type"] = "synthetic merges of touching neighbours"
-    predictor.close()
-    result = {
-        "model": {"name": predictor.model.name, "sha256": predictor.model.sha256},
-        "data": str(request.data.parent.name),
+        cuts = on.cuts(above, merges=request.merges)
+        sets += [cuts] if len(cuts) else []
+    if not sets:
+        raise DatasetError(
+            f"{data} has no touching pair with a clear answer at z >= {request.from_z}: nothing to "
+            "evaluate."
+        )
+    about = {
+        "format": "dataset with truth",
         "from_z_vx": request.from_z,
-        "n": sum(t["n"] for t in tasks.values()),
-        "n_scored": sum(t["n"] for t in tasks.values()),
-        "interval": "95 %, resampling truth bodies of the smaller segment, 1000 draws",
-        "tasks": tasks,
+        "interval": {
+            "level": 0.95,
+            "draws": request.draws,
+            "method": "percentiles of a bootstrap that resamples whole clusters",
+            "clusters": {"body": sum(map(len, sets))},
+            "body": "the truth body of the smaller segment",
+        },
     }
-    request.out.mkdir(parents=True, exist_ok=True)
-    (request.out / "metrics.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    more = _subset_figures(joins, simple, subsets, request.draws) if len(joins) else None
+    return Evaluated(
+        _model(predictor, calibrator), sets, about, {} if more is None else {"join": more}
+    )
 
 
-def _load(path: Path) -> Volume:
+def _subset_figures(
+    joins: Judged,
+    simple: NDArray[np.float64] | None,
+    subsets: dict[str, NDArray[np.bool_]],
+    draws: int,
+) -> dict[str, Any]:
+    """Model and baseline on parts of the joins where both answers occur."""
+    out: dict[str, Any] = {}
+    for name, rows in subsets.items():
+        answer, cluster = joins.answer[rows], joins.cluster[rows]
+        if not answer.any() or answer.all():
+            continue
+        out[name] = {"model": contract_figures(answer, joins.score[rows], cluster, draws=draws)}
+        if simple is not None:
+            out[name]["baseline"] = contract_figures(answer, simple[rows], cluster, draws=draws)
+    return out
+
+
+def _load(path: Path) -> tuple[Volume, str]:
     source = open_dataset_file(path)
     try:
-        return load_volume(source)
+        return load_volume(source), source.info.species
     finally:
         source.close()
 
 
-def _apart(part: PairTable, known: PairTable, columns: tuple[str, str]) -> NDArray[np.bool_]:
+def _apart(part: PairTable, known: PairTable, columns: Sequence[str]) -> NDArray[np.bool_]:
     """Rows neither of whose two sides occurs in the training table."""
     seen = np.unique(np.concatenate([getattr(known, c) for c in columns]))
     out: NDArray[np.bool_] = ~np.isin(getattr(part, columns[0]), seen)

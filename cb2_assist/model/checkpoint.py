@@ -116,6 +116,12 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
     checked = check_card(folder)
     path = folder / WEIGHTS
     tensors = _read(path)
+    broken = next((k for k, v in tensors.items() if not torch.isfinite(v).all()), None)
+    if broken is not None:
+        raise ModelError(
+            f"The weights in {path} hold NaN or infinity ({broken}): every answer would be "
+            "meaningless. Train again, or copy an earlier checkpoint."
+        )
     state = {
         k[8:]: v.float() if v.is_floating_point() else v
         for k, v in tensors.items()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cb2_assist.core.channels import VIEW_NAMES
@@ -18,7 +19,7 @@ from cb2_assist.model.cb2_network import Cb2ViT
 from cb2_assist.model.checkpoint import Model, load_model
 from cb2_assist.model.inputs import NetworkInput, network_input, scale_em
 from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS, TASKS, MultiTaskViT
-from cb2_assist.model.view_average import answer_by_views
+from cb2_assist.model.view_average import answer_by_views, answer_subsets
 from cb2_assist.views.stack import ViewStack
 
 _GPU_BATCH = 16
@@ -131,6 +132,61 @@ class Predictor:
             )
             for b in range(B)
         ]
+
+    @property
+    def averages_views(self) -> bool:
+        """Whether a decision is the mean of what its views say alone (`model.view_average`)."""
+        return isinstance(self.model.network, Cb2ViT)
+
+    def subset_logits(
+        self,
+        inputs: Sequence[NetworkInput],
+        present: NDArray[np.bool_],
+        kinds: Sequence[Kind],
+        subsets: Sequence[Sequence[int]],
+    ) -> NDArray[np.float64]:
+        """Answer each question from some of its tokens only, as training does when it drops some.
+
+        Args:
+            inputs: n decisions; what is absent may hold anything finite.
+            present: Which tokens there are, (n, `N_TOKENS`): `VIEW_NAMES`, then the features.
+            kinds: Which question each is.
+            subsets: Positions of the tokens that each answer may use.
+
+        Returns:
+            Log-odds, (n, subsets); NaN where none of a subset's tokens is there.
+        """
+        network = self.model.network
+        if isinstance(network, Cb2ViT):
+            return answer_subsets(network, inputs, present, kinds, subsets, self.device)
+        allowed = np.zeros((len(subsets), N_TOKENS), bool)
+        for k, subset in enumerate(subsets):
+            allowed[k, list(subset)] = True
+        jobs = list(zip(inputs, present, kinds, strict=True))
+        size = 1 if self.device.type == "cpu" else _GPU_BATCH
+        parts = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+        run = self._pool.map if size == 1 else map
+        found = list(run(lambda part: self._subset_batch(network, part, allowed), parts))
+        return np.concatenate(found) if found else np.zeros((0, len(subsets)))
+
+    def _subset_batch(
+        self,
+        network: MultiTaskViT,
+        jobs: Sequence[tuple[NetworkInput, NDArray[np.bool_], Kind]],
+        allowed: NDArray[np.bool_],
+    ) -> NDArray[np.float64]:
+        used = np.stack([present for _, present, _ in jobs])[:, None] & allowed
+        empty = np.logical_not(used.any(axis=2))
+        # attention needs something to look at; the answer is thrown away
+        absent = torch.from_numpy(~(used | np.expand_dims(empty, 2))).to(self.device)
+        task = torch.tensor([TASKS.index(k.value) for _, _, k in jobs], device=self.device)
+        n, rows, _ = used.shape
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            tokens = self._tokens(network, [x for x, _, _ in jobs]).repeat_interleave(rows, 0)
+            logit, _ = network.decide(tokens, absent.flatten(0, 1), task.repeat_interleave(rows))
+        out: NDArray[np.float64] = logit.view(n, rows).double().cpu().numpy()
+        out[empty] = np.nan
+        return out
 
     def _tokens(self, net: MultiTaskViT, inputs: Sequence[NetworkInput]) -> Tensor:
         def to(arrays: list[np.ndarray]) -> Tensor:

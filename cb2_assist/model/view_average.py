@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel
 from cb2_assist.core.records import Kind, ModelOutput, ViewScore
 from cb2_assist.model.cb2_network import Cb2ViT
+from cb2_assist.model.inputs import NetworkInput
 from cb2_assist.views.stack import ViewStack
 
 OBLIQUE = "em_oblique"
@@ -30,11 +32,13 @@ _LEAST = 1e-13
 
 
 def cb2_geometry(stack: ViewStack, kind: Kind) -> NDArray[np.float32]:
-    """Geometry as their loader hands it on, float32, (view, `GeometryChannel`, row, column).
+    """Geometry as their loader hands it on, float32, (view, `GeometryChannel`, row, column)."""
+    return _geometry(stack.geometry(), kind)
 
-    A cut is one segment; their single renders have no masks.
-    """
-    out = stack.geometry().astype(np.float32)
+
+def _geometry(stored: NDArray[Any], kind: Kind) -> NDArray[np.float32]:
+    """A cut is one segment; their single renders have no masks."""
+    out = np.array(stored, np.float32)
     if kind is Kind.CUT:
         out[:, GeometryChannel.MASK_A :] = 0
     return out
@@ -45,12 +49,60 @@ def cb2_em(stack: ViewStack, kind: Kind) -> NDArray[np.float32]:
     em = stack.em
     if kind is Kind.JOIN and stack.em_oblique is not None:
         em = np.concatenate([em, stack.em_oblique[None]])
-    out = em.astype(np.float32) / np.float32(255)
+    return _em(em, kind)
+
+
+def _em(stored: NDArray[np.uint8], kind: Kind) -> NDArray[np.float32]:
+    out = stored.astype(np.float32) / np.float32(255)
     if kind is Kind.CUT:
         out[:, EmChannel.MASK_A] = out[:, EmChannel.MASK_A :].max(1)
         out[:, EmChannel.MASK_B] = 0
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (_MEAN, _STD))
     return np.asarray((out - mean) / std, np.float32)
+
+
+def subset_log_odds(
+    own: NDArray[np.float64], subsets: Sequence[Sequence[int]]
+) -> NDArray[np.float64]:
+    """Their rule on some views only.
+
+    Args:
+        own: Probability of each view alone, (n, views), NaN where it is not there.
+        subsets: Positions of the views behind each answer; further positions are left out.
+
+    Returns:
+        Log-odds of the mean, (n, subsets); NaN where none of a subset's views is there.
+    """
+    out = np.full((len(own), len(subsets)), np.nan)
+    for k, subset in enumerate(subsets):
+        some = own[:, [i for i in subset if i < own.shape[1]]]
+        known = np.isfinite(some).any(axis=1)
+        p = np.clip(np.nanmean(some[known], axis=1), _LEAST, 1 - _LEAST) if known.any() else []
+        out[known, k] = np.log(p) - np.log1p(-np.asarray(p))
+    return out
+
+
+def answer_subsets(
+    network: Cb2ViT,
+    inputs: Sequence[NetworkInput],
+    present: NDArray[np.bool_],
+    kinds: Sequence[Kind],
+    subsets: Sequence[Sequence[int]],
+    device: torch.device,
+) -> NDArray[np.float64]:
+    """As `Predictor.subset_logits`, by the mean of the views that are there."""
+    found = []
+    for x, there, kind in zip(inputs, present, kinds, strict=True):
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            cls, _ = network.encode(
+                torch.from_numpy(_geometry(x.geometry, kind)).to(device),
+                torch.from_numpy(_em(x.em, kind)).to(device),
+            )
+            odds = network.log_odds(cls, kind.value).double().cpu().numpy()
+        own = 0.5 * (1 + np.tanh(odds / 2))
+        found.append(np.where(there[: len(own)], own, np.nan))
+    own_of_all = np.array(found).reshape(len(found), -1)
+    return subset_log_odds(own_of_all, subsets)
 
 
 def answer_by_views(

@@ -11,8 +11,8 @@ from cb2_assist.cli import main
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Kind, SegmentId, Site
-from cb2_assist.learning.evaluate import judge_joins
 from cb2_assist.learning.examples import touching_pairs
+from cb2_assist.learning.judge_volume import VolumeJudge
 from cb2_assist.learning.prepare import load_volume
 from cb2_assist.model import cb2_keys
 from cb2_assist.model.predictor import Predictor
@@ -154,14 +154,8 @@ def test_evaluate_gives_a_join_the_number_that_the_page_gives_it(neurites_file, 
     volume = load_volume(source)
     source.close()
     pairs = touching_pairs(volume)
-    judged = judge_joins(
-        volume,
-        pairs,
-        predictor,
-        calibrator_from_card(predictor.model.card),
-        views=predictor.model.views_for("fly"),
-        say=print,
-    )
+    calibrator = calibrator_from_card(predictor.model.card)
+    judged, _ = VolumeJudge(volume, "fly", predictor, calibrator, print).joins(pairs)
     predictor.close()
     a, b = SegmentId(int(pairs.a[0])), SegmentId(int(pairs.b[0]))
     site = Site(Kind.JOIN, a, b, PointNm.of(pairs.point_nm[0]))

@@ -179,3 +179,14 @@ def test_distances_and_percentiles(folder):
     assert ood.distance(row) == pytest.approx([3.0])
     assert ood.percentile(10.0) == pytest.approx(50.0)
     assert ood.percentile(1e9) == 100.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(folder, value):
+    def spoil(tensors):
+        tensors["network.heads.join.weight"][0, 3] = value
+        return tensors
+
+    change_weights(folder, spoil)
+    with pytest.raises(ModelError, match=r"NaN or infinity \(network\.heads\.join\.weight\)"):
+        load_model(folder)

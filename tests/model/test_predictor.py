@@ -1,5 +1,7 @@
 """Answers do not depend on batch, threads or path; devices are chosen in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fixtures_model import EXTENT_NM
@@ -115,3 +117,31 @@ def test_present_gpus_are_used(monkeypatch):
     assert choose_device("cuda:1") == "cuda:1"
     with pytest.raises(ModelError, match="2 CUDA devices"):
         choose_device("cuda:2")
+
+
+def test_some_tokens_alone_give_what_they_give_among_the_others(predictor, questions, one_by_one):
+    stacks, kinds = questions
+    inputs = [network_input(s, predictor.model.views.image_px) for s in stacks]
+    present = np.ones((N, 7), bool)
+    present[3, :3] = False
+    got = predictor.subset_logits(inputs, present, kinds, [range(7), [4], range(3)])
+
+    whole = [i for i in range(N) if i != 3]
+    np.testing.assert_allclose(got[whole, 0], one_by_one[whole, 0], atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-got[:, 1])), one_by_one[:, 2 + 4], atol=1e-5)
+    assert np.isnan(got[:, 2]).tolist() == [i == 3 for i in range(N)]
+    assert abs(got[3, 0] - one_by_one[3, 0]) > 1e-4, "what is absent is not looked at"
+
+
+def test_what_an_absent_view_holds_changes_nothing(predictor, questions):
+    stacks, kinds = questions
+    one = network_input(stacks[0], predictor.model.views.image_px)
+    other = replace(one, em=np.full_like(one.em, 200))
+    present = np.array([[True] * 3 + [False] * 3 + [True]] * 2)
+
+    first, second = predictor.subset_logits([one, other], present, kinds[:1] * 2, [range(7)])
+    assert first == second
+
+
+def test_no_decisions_have_no_subsets(predictor):
+    assert predictor.subset_logits([], np.ones((0, 7), bool), [], [[0], [1]]).shape == (0, 2)
