@@ -10,7 +10,6 @@ from calibration_makers import drawn_decisions, scored_sites
 from test_suggest_and_score import AT, one_line, refused
 
 from cb2_assist.app import saved_state_file
-from cb2_assist.cli import main
 from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.labels.store import NewEvent, open_store
 from cb2_assist.model.card import check_card
@@ -18,19 +17,6 @@ from cb2_assist.suggestions.calibration import calibrator_from_card
 from cb2_assist.suggestions.recalibration import Recalibration, logit, sigmoid
 
 pytestmark = pytest.mark.usefixtures("own_data_home")
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(w) for w in words])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

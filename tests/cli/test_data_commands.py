@@ -5,20 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cb2_assist.cli import main
-
 pytestmark = pytest.mark.usefixtures("own_data_home")
-
-
-@pytest.fixture
-def call(capsys):
-    def run(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(w) for w in words])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -36,19 +36,6 @@ def file(tmp_path_factory):
     return upstream_cb2.save(upstream_cb2.upstream(), tmp_path_factory.mktemp("cb2") / "best.pt")
 
 
-@pytest.fixture
-def call(capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(w) for w in words])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def model(file, tmp_path_factory):
     out = tmp_path_factory.mktemp("imported") / "model"

@@ -10,25 +10,11 @@ from pathlib import Path
 import pytest
 from label_makers import DATASET, USER, VERSION, decision, suggestion
 
-from cb2_assist.cli import main
 from cb2_assist.core.records import Verdict
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.store import labels_url, open_store
 
 pytestmark = pytest.mark.usefixtures("own_data_home")
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(w) for w in words])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -8,25 +8,11 @@ import pytest
 from neurites import DUMBBELL, PARTNER
 from test_suggest_and_score import one_line, refused
 
-from cb2_assist.cli import main
 from cb2_assist.core.records import SegmentId
 from cb2_assist.labels.queue_store import Scope
 from cb2_assist.labels.store import open_store
 
 pytestmark = pytest.mark.usefixtures("own_data_home")
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(w) for w in words])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

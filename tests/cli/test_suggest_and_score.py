@@ -6,23 +6,8 @@ import json
 import pytest
 from neurites import DUMBBELL, LONE, PARTNER
 
-from cb2_assist.cli import main
-
 pytestmark = pytest.mark.usefixtures("own_data_home")
 AT = "485,365,625"
-
-
-@pytest.fixture
-def call(capsys):
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(w) for w in words])
-        printed = capsys.readouterr()
-        return stopped.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture
