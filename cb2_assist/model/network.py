@@ -1,12 +1,12 @@
 """MultiTaskViT: one encoder for geometry and EM views, one decision from all views of a site.
 
 Shape suffixes: B = decisions, V = views, N = B * V images, C = channels, P = patches, D = width,
-F = features, H/W = pixels.
+F = features, K = third segments, S = sides, M = contact measures, H/W = pixels.
 
 Two patch embeddings (7-channel geometry, 3-channel EM) share one timm encoder, as in
-ConnectomeBench2 (arXiv 2606.21116). Beyond it: each view knows which one it is, and the views and a
-token made of the contact features are combined by attention before the heads answer, so that the
-network gives one number per decision. Any subset of the tokens is a valid input: training drops
+ConnectomeBench2 (arXiv 2606.21116). Beyond it: each view knows which one it is, and the views, a
+token made of the contact features and one made of the neighbour graph (`model.graph`) are combined
+by attention before the heads answer, so that the network gives one number per decision. Any subset of the tokens is a valid input: training drops
 them at random, and the page asks each view alone for its own opinion.
 """
 
@@ -22,14 +22,18 @@ from torch import Tensor, nn
 from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel, GeometryView
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import Kind
+from cb2_assist.model.graph import NeighbourGraph
 from cb2_assist.views.features import FEATURE_NAMES
 
 TASKS: tuple[str, ...] = (Kind.JOIN.value, Kind.CUT.value, "synapse")
 """Order of the decision heads."""
 N_GEOMETRY = len(GeometryView)
 N_VIEWS = len(VIEW_NAMES)
-N_TOKENS = N_VIEWS + 1
-"""Views, then the feature token."""
+FEATURE_TOKEN = N_VIEWS
+GRAPH_TOKEN = N_VIEWS + 1
+N_TOKENS = N_VIEWS + 2
+"""Views, then the feature token, then the graph token."""
+TOKEN_NAMES: tuple[str, ...] = (*VIEW_NAMES, "features", "neighbours")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class NetworkSpec:
     image_px: int = 112
     """Views are read at this size."""
     features: int = len(FEATURE_NAMES)
+    contact_measures: int = 0
+    """Numbers for each contact of the neighbour graph; 0 is a network without a graph token."""
     feature_hidden: int = 192
     dropout: float = 0.1
     stochastic_depth: float = 0.1
@@ -113,6 +119,11 @@ class MultiTaskViT(nn.Module):
         )
         self.register_buffer("feature_mean", torch.zeros(spec.features))
         self.register_buffer("feature_std", torch.ones(spec.features))
+        self.graph = (
+            NeighbourGraph(spec.features, spec.contact_measures, D)
+            if spec.contact_measures
+            else None
+        )
         self.task_query = nn.Parameter(torch.zeros(len(TASKS), D))
         nn.init.trunc_normal_(self.task_query, std=0.02)
         self.token_norm = nn.LayerNorm(D)
@@ -176,13 +187,26 @@ class MultiTaskViT(nn.Module):
         token: Tensor = self.feature_token(z.clamp(-4, 4))
         return token
 
+    def graph_tokens(self, features_BF: Tensor, neighbours_BKSM: Tensor) -> Tensor:
+        """The neighbour graph as one token each, ``(B, D)``.
+
+        Raises:
+            ModelError: The network has none.
+        """
+        if self.graph is None:
+            raise ModelError(
+                "This network has no graph token. Train one with contact measures, or leave the "
+                "neighbours out."
+            )
+        return self.graph.tokens(self.graph.values(features_BF, neighbours_BKSM))
+
     def decide(
         self, tokens_BTD: Tensor, absent_BT: Tensor, task_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Combine a decision's tokens and answer its task.
 
         Args:
-            tokens_BTD: Views in `VIEW_NAMES` order, then the feature token; T = `N_TOKENS`.
+            tokens_BTD: In the order of `TOKEN_NAMES`; T = `N_TOKENS`.
             absent_BT: True where a token is missing. At least one must be there.
             task_B: Index into `TASKS`.
 

@@ -121,7 +121,7 @@ def _interface_features(
     near = measures.ranges_near(em.shape, m0, m1, measures.SAMPLE_REACH)
     fine, middle, coarse = (
         measures.blur_near(
-            em, _weights(s / res[0]), _weights(s / res[1]), _weights(s / res[2]), near
+            em, gaussian(s / res[0]), gaussian(s / res[1]), gaussian(s / res[2]), near
         )
         for s in _SMOOTH_NM
     )
@@ -288,7 +288,7 @@ def _thickness(
     return out
 
 
-def _weights(sigma_vx: float) -> NDArray[np.float32]:
+def gaussian(sigma_vx: float) -> NDArray[np.float32]:
     """Gaussian, cut at 3 sigma; an axis with sigma < 0.3 voxels stays as it is."""
     if sigma_vx < 0.3:
         return np.ones(1, np.float32)

@@ -353,7 +353,8 @@ def _across_rows(v: Array, w: Array, axis: int, ranges: Array) -> Array:
 
 
 @kernel
-def _at(v: Array, x: int, y: int, z: int) -> float:
+def at_edge(v: Array, x: int, y: int, z: int) -> float:
+    """Value of the voxel; outside, of the nearest one inside."""
     x = min(max(x, 0), v.shape[0] - 1)
     y = min(max(y, 0), v.shape[1] - 1)
     z = min(max(z, 0), v.shape[2] - 1)
@@ -363,26 +364,26 @@ def _at(v: Array, x: int, y: int, z: int) -> float:
 
 @kernel
 def _gradient(v: Array, x: int, y: int, z: int, step: Array) -> float:
-    gx = (_at(v, x + 1, y, z) - _at(v, x - 1, y, z)) * 0.5 * step[0]
-    gy = (_at(v, x, y + 1, z) - _at(v, x, y - 1, z)) * 0.5 * step[1]
-    gz = (_at(v, x, y, z + 1) - _at(v, x, y, z - 1)) * 0.5 * step[2]
+    gx = (at_edge(v, x + 1, y, z) - at_edge(v, x - 1, y, z)) * 0.5 * step[0]
+    gy = (at_edge(v, x, y + 1, z) - at_edge(v, x, y - 1, z)) * 0.5 * step[1]
+    gz = (at_edge(v, x, y, z + 1) - at_edge(v, x, y, z - 1)) * 0.5 * step[2]
     length: float = np.sqrt(gx * gx + gy * gy + gz * gz)
     return length
 
 
 @kernel
-def _hessian(v: Array, x: int, y: int, z: int, step: Array, h: Array) -> None:
+def hessian(v: Array, x: int, y: int, z: int, step: Array, h: Array) -> None:
     """Second differences over +-2 voxels on the diagonal and +-1 off it, added to ``h``."""
-    c = _at(v, x, y, z)
-    h[0, 0] += (_at(v, x + 2, y, z) - 2 * c + _at(v, x - 2, y, z)) * 0.125 * step[0] ** 2
-    h[1, 1] += (_at(v, x, y + 2, z) - 2 * c + _at(v, x, y - 2, z)) * 0.125 * step[1] ** 2
-    h[2, 2] += (_at(v, x, y, z + 2) - 2 * c + _at(v, x, y, z - 2)) * 0.125 * step[2] ** 2
-    xy = _at(v, x + 1, y + 1, z) - _at(v, x + 1, y - 1, z)
-    xy += _at(v, x - 1, y - 1, z) - _at(v, x - 1, y + 1, z)
-    xz = _at(v, x + 1, y, z + 1) - _at(v, x + 1, y, z - 1)
-    xz += _at(v, x - 1, y, z - 1) - _at(v, x - 1, y, z + 1)
-    yz = _at(v, x, y + 1, z + 1) - _at(v, x, y + 1, z - 1)
-    yz += _at(v, x, y - 1, z - 1) - _at(v, x, y - 1, z + 1)
+    c = at_edge(v, x, y, z)
+    h[0, 0] += (at_edge(v, x + 2, y, z) - 2 * c + at_edge(v, x - 2, y, z)) * 0.125 * step[0] ** 2
+    h[1, 1] += (at_edge(v, x, y + 2, z) - 2 * c + at_edge(v, x, y - 2, z)) * 0.125 * step[1] ** 2
+    h[2, 2] += (at_edge(v, x, y, z + 2) - 2 * c + at_edge(v, x, y, z - 2)) * 0.125 * step[2] ** 2
+    xy = at_edge(v, x + 1, y + 1, z) - at_edge(v, x + 1, y - 1, z)
+    xy += at_edge(v, x - 1, y - 1, z) - at_edge(v, x - 1, y + 1, z)
+    xz = at_edge(v, x + 1, y, z + 1) - at_edge(v, x + 1, y, z - 1)
+    xz += at_edge(v, x - 1, y, z - 1) - at_edge(v, x - 1, y, z + 1)
+    yz = at_edge(v, x, y + 1, z + 1) - at_edge(v, x, y + 1, z - 1)
+    yz += at_edge(v, x, y - 1, z - 1) - at_edge(v, x, y - 1, z + 1)
     h[0, 1] += xy * 0.125 * step[0] * step[1]
     h[0, 2] += xz * 0.125 * step[0] * step[2]
     h[1, 2] += yz * 0.125 * step[1] * step[2]
@@ -412,7 +413,7 @@ def sample(
             sums[2] += coarse[x, y, z]
             sums[3] += _gradient(fine, x, y, z, step)
             sums[4] += _gradient(coarse, x, y, z, step)
-            _hessian(middle, x, y, z, step, h)
+            hessian(middle, x, y, z, step, h)
         h[1, 0], h[2, 0], h[2, 1] = h[0, 1], h[0, 2], h[1, 2]
         w = np.linalg.eigvalsh(h)
         for k in range(5):
@@ -435,9 +436,9 @@ def profile(em: Array, q0: Array, q1: Array, axis: Array, away: Array) -> tuple[
         for i in range(3):
             p[i] = q0[f, i]
         p[k] -= s * away[k]
-        a[f] = _at(em, p[0], p[1], p[2])
+        a[f] = at_edge(em, p[0], p[1], p[2])
         for i in range(3):
             p[i] = q1[f, i]
         p[k] += s * away[k]
-        b[f] = _at(em, p[0], p[1], p[2])
+        b[f] = at_edge(em, p[0], p[1], p[2])
     return a, b
