@@ -38,6 +38,65 @@ from cb2_assist.core.errors import UsageError
 )
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option(
+    "--encoder",
+    default="vit_tiny_patch16_224",
+    show_default=True,
+    help="Any plain vision transformer of timm, e.g. vit_base_patch16_224; not pretrained.",
+)
+@click.option(
+    "--px", type=click.IntRange(14), default=112, show_default=True, help="Image size; divides 224."
+)
+@click.option(
+    "--lr",
+    type=float,
+    default=5e-4,
+    show_default=True,
+    help="Peak of the encoder; heads: twice.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Decisions a step, of all processes together.",
+)
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(0),
+    default=0,
+    help="Decisions at once on a device; gradients add up to the batch. 0: the whole batch.",
+)
+@click.option(
+    "--amp",
+    type=click.Choice(["off", "bf16"]),
+    default="off",
+    show_default=True,
+    help="bf16: run the network in bfloat16.",
+)
+@click.option(
+    "--layer-decay",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Rate of an encoder block over that of the next, e.g. 0.75 for large encoders.",
+)
+@click.option(
+    "--quota",
+    "quotas",
+    multiple=True,
+    metavar="TYPE=SHARE",
+    help="Least share of a sample type in the weight of its task's negatives, e.g. parallel=0.1; "
+    "again for more. Joins: touching_pair, parallel, crossing, broad, synapse. Cuts: "
+    "synthetic_merge, whole_segment.",
+)
+@click.option(
+    "--synapses",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="CSV pre,post,x_nm,y_nm,z_nm of each dataset, in their order: contacts there are of type "
+    "synapse.",
+)
+@click.option(
     "--minutes", type=float, default=600.0, show_default=True, help="Stop then; resumable."
 )
 @click.option("--merges", type=click.IntRange(1), default=500, show_default=True, help="For cuts.")
@@ -53,15 +112,44 @@ def train(
     val_z: str | None,
     calibration_from: Path | None,
     epochs: int,
+    encoder: str,
+    px: int,
+    lr: float,
+    batch: int,
+    micro_batch: int,
+    amp: str,
+    layer_decay: float,
+    quotas: tuple[str, ...],
+    synapses: tuple[Path, ...],
     minutes: float,
     merges: int,
     seed: int,
     device: str,
 ) -> None:
-    """Train a model on datasets with truth. The same command again goes on where it stopped."""
-    from cb2_assist.learning.run import Plan, run_training
-    from cb2_assist.learning.train import Recipe
+    """Train a model on datasets with truth. The same command again goes on where it stopped.
 
+    --out gets the rendered examples, a checkpoint, history.json with loss and validation, their
+    curves as SVG, and at the end the model folder. Validation stands at equal priors, at the
+    natural one, and by type of contact.
+
+    On several GPUs: torchrun --nproc-per-node N -m cb2_assist train ... with the same options.
+    """
+    from cb2_assist.learning.recipe import Recipe
+    from cb2_assist.learning.run import Plan, run_training
+    from cb2_assist.model.card import ViewSpec
+    from cb2_assist.model.network import NetworkSpec
+
+    recipe = Recipe(
+        seed=seed,
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        lr_heads=2 * lr,
+        micro_batch=micro_batch,
+        layer_decay=layer_decay,
+        amp=amp,
+        quotas=dict(_quota(text) for text in quotas),
+    )
     folder = run_training(
         Plan(
             datasets=dataset_files,
@@ -73,12 +161,23 @@ def train(
             calibration_from=calibration_from,
             device=device,
             minutes=minutes,
-            recipe=Recipe(seed=seed, epochs=epochs),
+            recipe=recipe,
+            views=ViewSpec(image_px=px),
+            network=NetworkSpec(encoder=encoder, image_px=px),
+            synapses=synapses,
         ),
         lambda text: click.echo(f"cb2-assist: {text}", err=True),
     )
     if folder:
         click.echo(str(folder))
+
+
+def _quota(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        return name.strip(), float(share)
+    except ValueError:
+        raise UsageError(f"--quota takes TYPE=SHARE, e.g. parallel=0.1, got {text!r}.") from None
 
 
 def _slab(text: str | None) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from cb2_assist.core.errors import AssistError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.source import Cutout
+from cb2_assist.learning.pair_types import MERGED, WHOLE, Synapses, pair_types
 from cb2_assist.views.partition import necks
 from cb2_assist.views.site import SiteWindow, build_window, window_box
 
@@ -181,11 +182,26 @@ class Example:
     """Truth body of the smaller side: intervals resample by it."""
     row: int
     """Row of the pair table for joins; -1 for cuts."""
+    sample_type: str
+    """See `pair_types`."""
 
 
-def join_examples(volume: Volume, table: PairTable, half_width_nm: float) -> Iterator[Example]:
-    """One join a row of the table, in order."""
+def join_examples(
+    volume: Volume,
+    table: PairTable,
+    half_width_nm: float,
+    synapses: Synapses | None = None,
+) -> Iterator[Example]:
+    """One join a row of the table, in order, with the type of its contact."""
     cutout = volume.cutout
+    types = pair_types(
+        volume.seg,
+        volume.box.lo,
+        volume.resolution,
+        (table.a, table.b),
+        table.point_nm,
+        synapses,
+    )
     for i in range(len(table)):
         site = Site(
             Kind.JOIN,
@@ -199,6 +215,7 @@ def join_examples(volume: Volume, table: PairTable, half_width_nm: float) -> Ite
             bool(table.truth_a[i] == table.truth_b[i]),
             int(table.truth_a[i] if small_a else table.truth_b[i]),
             i,
+            str(types[i]),
         )
 
 
@@ -234,13 +251,13 @@ def cut_examples(
         seg[seg == b] = a
         merged = Volume(part.name, part.box, part.resolution, part.em, seg, part.truth)
         sites = _neck_sites(merged, int(a), at, half_width_nm, necks_per_segment)
-        yield from _answered(merged, sites, half_width_nm, volume.box)
+        yield from _answered(merged, sites, half_width_nm, volume.box, MERGED)
     right = np.flatnonzero(table.pure())
     for i in rng.permutation(right)[: merges // 2]:
         at = PointNm.of(table.point_nm[i])
         part = _crop(volume, at, half_width_nm * 2)
         sites = _neck_sites(part, int(table.a[i]), at, half_width_nm, necks_per_segment)
-        yield from _answered(part, sites, half_width_nm, volume.box)
+        yield from _answered(part, sites, half_width_nm, volume.box, WHOLE)
 
 
 def _crop(volume: Volume, at: PointNm, half_width_nm: float) -> Volume:
@@ -273,7 +290,7 @@ def _neck_sites(
 
 
 def _answered(
-    part: Volume, sites: list[Site], half_width_nm: float, bounds: BoxVx
+    part: Volume, sites: list[Site], half_width_nm: float, bounds: BoxVx, sample_type: str
 ) -> Iterator[Example]:
     for site in sites:
         box = window_box(site.point, half_width_nm, part.resolution, bounds)
@@ -285,7 +302,7 @@ def _answered(
             continue
         answer = cut_answer(window, _crop(part, site.point, half_width_nm).truth)
         if answer is not None:
-            yield Example(window, answer[0], answer[1], -1)
+            yield Example(window, answer[0], answer[1], -1, sample_type)
 
 
 def cut_answer(

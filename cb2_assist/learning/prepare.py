@@ -24,6 +24,7 @@ from cb2_assist.learning.examples import (
     join_examples,
     touching_pairs,
 )
+from cb2_assist.learning.pair_types import Synapses
 from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.inputs import network_input
 from cb2_assist.views.features import FEATURE_NAMES, site_features
@@ -40,6 +41,7 @@ class Part:
         features: float32, (n, F).
         task: int64, index into the network's tasks (0 join, 1 cut).
         answer: bool.
+        sample_type: str, see `pair_types`.
         group: int64, truth body of the smaller side.
         point_nm: float64, (n, 3).
         z: int64, voxel index along z by which parts are split: the contact's centroid for joins,
@@ -53,6 +55,7 @@ class Part:
     features: NDArray[np.float32]
     task: NDArray[np.int64]
     answer: NDArray[np.bool_]
+    sample_type: NDArray[np.str_]
     group: NDArray[np.int64]
     point_nm: NDArray[np.float64]
     z: NDArray[np.int64]
@@ -86,6 +89,7 @@ def volume_examples(
     seed: int,
     merges: int,
     on_truth: bool = True,
+    synapses: Synapses | None = None,
 ) -> Iterator[tuple[Example, int]]:
     """Examples of one volume with the z by which they are split.
 
@@ -97,6 +101,7 @@ def volume_examples(
         seed: Of the synthetic cuts.
         merges: Synthetic merges for cuts, of segments and again of true bodies.
         on_truth: Also merge and cut true bodies, which have whole neurons' shapes.
+        synapses: Where synapses are; contacts at them are a sample type of their own.
     """
     table = touching_pairs(volume)
     z = table.contact_z
@@ -104,7 +109,7 @@ def volume_examples(
     if Kind.JOIN in kinds:
         part = table.take(table.pure() & inside)
         zs = part.contact_z
-        for example in join_examples(volume, part, view.extent_nm):
+        for example in join_examples(volume, part, view.extent_nm, synapses):
             yield example, int(zs[example.row])
     if Kind.CUT in kinds:
         rng = np.random.default_rng(seed)
@@ -156,7 +161,7 @@ def prepare(
         "geometry": (len(GeometryView), len(GeometryChannel), px, px),
         "em": (len(EmView), len(EmChannel), px, px),
     }
-    rows: list[tuple[int, bool, int, tuple[float, ...], int, int, int]] = []
+    rows: list[tuple[int, bool, str, int, tuple[float, ...], int, int, int]] = []
     features = []
     with (folder / "geometry.raw").open("wb") as geometry, (folder / "em.raw").open("wb") as em:
         for example, z in examples:
@@ -177,6 +182,7 @@ def prepare(
                 (
                     0 if site.kind is Kind.JOIN else 1,
                     example.answer,
+                    example.sample_type,
                     example.group,
                     tuple(site.point),
                     z,
@@ -191,12 +197,13 @@ def prepare(
             f"{name}: no example with a known answer. The truth may not overlap the segmentation, "
             "or no contact lies in the part asked for."
         )
-    task, answer, group, point, z_, segment, partner = zip(*rows, strict=True)
+    task, answer, sample_type, group, point, z_, segment, partner = zip(*rows, strict=True)
     np.savez(
         folder / "rows.npz",
         features=np.stack(features),
         task=np.array(task, np.int64),
         answer=np.array(answer, bool),
+        sample_type=np.array(sample_type, np.str_),
         group=np.array(group, np.int64),
         point_nm=np.array(point, np.float64),
         z=np.array(z_, np.int64),
@@ -214,7 +221,10 @@ def prepare(
         "features": list(FEATURE_NAMES),
         **({} if asked is None else {"asked": dict(asked)}),
     }
-    (folder / "part.json").write_text(json.dumps(meta))
+    # a part without this file is made again, so it must not be there half written
+    temporary = folder / "part.tmp"
+    temporary.write_text(json.dumps(meta))
+    temporary.replace(folder / "part.json")
     say(f"{name}: {len(rows)} examples ready")
 
 
@@ -241,6 +251,11 @@ def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
     n, shapes = int(meta["n"]), meta["shapes"]
     with np.load(folder / "rows.npz", allow_pickle=False) as rows:
         columns = {k: rows[k] for k in rows.files}
+    if "sample_type" not in columns:
+        raise DatasetError(
+            f"{folder} was prepared by an earlier version, without sample types. Delete it; the "
+            "next run of train makes it again."
+        )
     return Part(
         name=meta["name"],
         geometry=np.memmap(

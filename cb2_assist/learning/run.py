@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from cb2_assist import __version__
 from cb2_assist.candidates.finder import cutout_half_width_nm, find
+from cb2_assist.core.channels import VIEW_SIZE_PX
 from cb2_assist.core.errors import SegmentNotFoundError, UsageError
 from cb2_assist.core.geometry import BoxVx, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.calibrate import fit_ood, fit_scale
+from cb2_assist.learning.distributed import Team, team
 from cb2_assist.learning.examples import Volume, cut_answer
-from cb2_assist.learning.metrics import auroc, balanced_accuracy, ece15, figures
+from cb2_assist.learning.metrics import figures
+from cb2_assist.learning.pair_types import Synapses, read_synapses
 from cb2_assist.learning.prepare import (
     Part,
     grey_statistics,
@@ -29,15 +32,20 @@ from cb2_assist.learning.prepare import (
     prepare,
     volume_examples,
 )
+from cb2_assist.learning.recipe import Recipe, recipe_json
 from cb2_assist.learning.score_parts import MODES, part_logits
-from cb2_assist.learning.train import Examples, Recipe, Say, Trainer
+from cb2_assist.learning.train import Examples
+from cb2_assist.learning.trainer import Say, Trainer
+from cb2_assist.learning.watch import line, validate, validation_figures
 from cb2_assist.model.card import UNCALIBRATED, ViewSpec, check_card
-from cb2_assist.model.checkpoint import save_model
+from cb2_assist.model.checkpoint import MAX_BYTES, save_model
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.model.predictor import choose_device
 from cb2_assist.settings import SEARCH_RADIUS_NM
 from cb2_assist.views.site import build_window
 
+_THICK = 1.5
+"""Sections this many times thicker than pixels look different when seen from the side."""
 _OOD_SAMPLE = 300
 """Training decisions of each part behind the out-of-distribution reference."""
 
@@ -54,6 +62,8 @@ class Plan:
         validation_z: Contacts in this range calibrate and choose; their volumes are cut at its
             end. Not below ``below_z`` unless an earlier run's calibration is given.
         merges: Synthetic merges for each of segments and true bodies.
+        synapses: For each dataset a CSV of synapses (`pair_types.read_synapses`) or None; empty:
+            none is known.
         calibration_from: A model whose scales, base rates and distances are taken over: the final
             fit includes the validation slab and cannot be calibrated on it.
     """
@@ -65,6 +75,7 @@ class Plan:
     validation_z: tuple[int, int] | None
     cuts_from: tuple[int, ...] = (0,)
     merges: int = 500
+    synapses: tuple[Path | None, ...] = ()
     calibration_from: Path | None = None
     device: str = "auto"
     minutes: float = 60.0
@@ -76,44 +87,75 @@ class Plan:
 def run_training(plan: Plan, say: Say) -> Path | None:
     """Train, or go on with what an earlier call left in ``plan.out``.
 
+    Started by torchrun, its processes train one network together.
+
     Returns:
-        The model folder, or None when the time was up before the last epoch.
+        The model folder, or None when the time was up before the last epoch. Only the lead process
+        makes it; the others return None.
 
     Raises:
         DatasetError: A dataset cannot be read, or has no truth.
-        UsageError: The slabs overlap.
+        ModelError: The encoder cannot be used.
+        UsageError: The slabs overlap, or the recipe makes no sense.
     """
     _check(plan)
+    with team(choose_device(plan.device)) as us:
+        return _train_together(plan, us, say)
+
+
+def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
     volumes, sources = _volumes(plan)
+    if any(max(v.resolution) > _THICK * min(v.resolution) for v in volumes):
+        plan = replace(plan, recipe=_flat_turns(plan.recipe))
+    # the lead renders what is missing; the others open what it made
+    if not us.lead:
+        us.wait()
     training = _parts(plan, volumes, "train", (0, plan.below_z), plan.below_z, say)
     validation: list[Part] = []
     if plan.validation_z:
         low, high = plan.validation_z
         validation = _parts(plan, volumes, "validation", (low, high), high, say)
-    device = torch.device(choose_device(plan.device))
-    data = Examples(training)
-    trainer = Trainer(plan.out, plan.network, plan.recipe, device, say)
+    if us.lead:
+        us.wait()
+    data = Examples(training, plan.recipe.quotas)
+    trainer = Trainer(plan.out, plan.network, plan.recipe, us, say)
     if not trainer.resume():
         trainer.fit_scale(data)
 
-    def watch(epoch: int) -> None:
-        for part in validation:
-            logits, _ = part_logits(trainer.averaged(), part, modes=tuple(MODES))
-            for mode, values in logits.items():
-                p = _sigmoid(values)
-                say(
-                    f"epoch {epoch} {part.name} {mode}: n {len(part)}, balanced accuracy "
-                    f"{balanced_accuracy(part.answer, p):.3f}, AUROC {auroc(part.answer, p):.3f}, "
-                    f"ECE {ece15(part.answer, p):.3f}"
-                )
+    def watch(net: MultiTaskViT, epoch: int) -> dict[str, Any]:
+        found = validate(net, validation)
+        for name, figures_ in found.items():
+            say(f"epoch {epoch} {line(name, figures_)}")
+        return found
 
-    if not trainer.run(data, minutes=plan.minutes, on_epoch=watch):
+    done = trainer.run(data, minutes=plan.minutes, validate=watch)
+    if not us.lead:
+        return None
+    if not done:
         say(f"time is up at step {trainer.step}; the same command goes on from here")
         return None
     return _finish(plan, trainer, training, validation, volumes, sources, say)
 
 
+def _flat_turns(recipe: Recipe) -> Recipe:
+    """No turned image mixes thick sections with the plane that they cut."""
+    return replace(recipe, turns="sections") if recipe.turns == "all" else recipe
+
+
 def _check(plan: Plan) -> None:
+    plan.recipe.check()
+    try:
+        plan.views.check()
+    except ValueError as e:
+        raise UsageError(
+            f"Images of {plan.views.image_px} px cannot be made from views of {VIEW_SIZE_PX} px: "
+            f"--px must divide {VIEW_SIZE_PX}, e.g. 56, 112 or 224."
+        ) from e
+    if plan.synapses and len(plan.synapses) != len(plan.datasets):
+        raise UsageError(
+            f"Got {len(plan.synapses)} files of synapses for {len(plan.datasets)} datasets; give "
+            "one for each, in their order, or none."
+        )
     if plan.validation_z and plan.calibration_from:
         raise UsageError("Give --val-z or --calibration-from, not both.")
     if not plan.validation_z and not plan.calibration_from:
@@ -173,6 +215,9 @@ def _parts(
             asked = {"z": list(z_range), "plane": plane, **seen}
             if kind is Kind.CUT:
                 asked |= {"seed": plan.recipe.seed, "merges": plan.merges}
+            synapses = _synapses(plan, k)
+            if synapses is not None:
+                asked["synapses"] = len(synapses.pre)
             if not (folder / "part.json").is_file():
                 volume = whole.below_z(plane)
                 prepare(
@@ -183,6 +228,7 @@ def _parts(
                         z_range=z_range,
                         seed=plan.recipe.seed,
                         merges=plan.merges if what == "train" else plan.merges // 2,
+                        synapses=synapses,
                     ),
                     folder,
                     name,
@@ -193,6 +239,11 @@ def _parts(
                 )
             out.append(open_part(folder, asked))
     return out
+
+
+def _synapses(plan: Plan, dataset: int) -> Synapses | None:
+    path = plan.synapses[dataset] if plan.synapses else None
+    return None if path is None else read_synapses(path)
 
 
 def _finish(
@@ -214,11 +265,15 @@ def _finish(
             "train_below_z_vx": plan.below_z,
             "validation_z_vx": plan.validation_z,
             "examples": {
-                p.name: {"n": len(p), "positive": int(p.answer.sum())}
+                p.name: {
+                    "n": len(p),
+                    "positive": int(p.answer.sum()),
+                    "types": _types(p),
+                }
                 for p in (*training, *validation)
             },
         },
-        "recipe": asdict(plan.recipe),
+        "recipe": recipe_json(plan.recipe),
         "seed": plan.recipe.seed,
         "limits": (
             "Joins are learnt from touching pairs of automatic segmentations. Cuts are learnt from "
@@ -238,7 +293,9 @@ def _finish(
     ood = fit_ood(np.concatenate(inside), held if held is not None else np.concatenate(inside))
     folder = plan.out / "model"
     whole = save_model(folder, network, plan.views, ood, card)
-    say(f"model of {whole['weights']['bytes']} bytes in {folder}")
+    size = whole["weights"]["bytes"]
+    note = "" if size <= MAX_BYTES else f", more than the {MAX_BYTES} that the repository ships"
+    say(f"model of {size} bytes in {folder}{note}")
     return folder
 
 
@@ -255,6 +312,7 @@ def _calibrate(
         parts = [p for p in validation if (p.task == index).all()]
         answer = np.concatenate([p.answer for p in parts])
         group = np.concatenate([p.group for p in parts])
+        types = np.concatenate([p.sample_type for p in parts])
         joint = np.concatenate([logits[p.name]["all"] for p in parts])
         card["calibration"][kind.value] = fit_scale(joint, answer, group)
         for mode in MODES:
@@ -264,7 +322,20 @@ def _calibrate(
                 "n": len(answer),
                 **{k: str(v) for k, v in measured.items()},
             }
+            if mode == "all":
+                # before the scale above is fitted: what the curves of the run show, too
+                both = validation_figures(answer, values, types)
+                card["validation"][f"{kind.value} {mode}"] |= {
+                    "natural_prior": {k: both[k] for k in ("ece15", "brier", "nll")},
+                    "equal_priors": {k: both[f"{k}_equal"] for k in ("ece15", "brier", "nll")},
+                    "by_type": both["by_type"],
+                }
     return np.concatenate(embeddings)
+
+
+def _types(part: Part) -> dict[str, int]:
+    names, count = np.unique(part.sample_type, return_counts=True)
+    return dict(zip(names.tolist(), count.tolist(), strict=True))
 
 
 def _some(part: Part, most: int, seed: int) -> Part:

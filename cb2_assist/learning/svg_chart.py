@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 _SIDE, _LEFT, _TOP, _BELOW, _RIGHT = 300, 62, 40, 78, 22
 _COLOURS = ("#0b5fa5", "#b3470b", "#4a4a4a")
 _MOST_POINTS = 400
+_TICKS = ("0", "0.2", "0.4", "0.6", "0.8", "1")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +47,7 @@ class Chart:
             reliability diagram.
         level: Draw a level line at this height, e.g. chance in precision and recall.
         note: Below the chart.
+        x_ticks, y_ticks: What stands at 0, 0.2 ... 1 where the axis is a scaled quantity.
     """
 
     title: str
@@ -55,6 +57,8 @@ class Chart:
     diagonal: bool = False
     level: float | None = None
     note: str = ""
+    x_ticks: Sequence[str] = _TICKS
+    y_ticks: Sequence[str] = _TICKS
 
 
 def svg(chart: Chart) -> str:
@@ -71,12 +75,12 @@ def svg(chart: Chart) -> str:
 
 def _parts(chart: Chart) -> Iterator[str]:
     yield _text(_LEFT + _SIDE / 2, 22, chart.title, "middle", 'font-size="14"')
-    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        x, y = _x(tick), _y(tick)
+    for k, (below, beside) in enumerate(zip(chart.x_ticks, chart.y_ticks, strict=True)):
+        x, y = _x(k / 5), _y(k / 5)
         yield _line(x, _y(0), x, _y(1), "#dddddd")
         yield _line(_x(0), y, _x(1), y, "#dddddd")
-        yield _text(x, _y(0) + 16, f"{tick:g}", "middle")
-        yield _text(_x(0) - 7, y + 4, f"{tick:g}", "end")
+        yield _text(x, _y(0) + 16, below, "middle")
+        yield _text(_x(0) - 7, y + 4, beside, "end")
     size = f'width="{_SIDE}" height="{_SIDE}"'
     yield f'<rect x="{_LEFT}" y="{_TOP}" {size} fill="none" stroke="#000000"/>'
     if chart.diagonal:

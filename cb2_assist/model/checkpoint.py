@@ -33,7 +33,7 @@ from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.views.features import FEATURE_NAMES
 
 MAX_BYTES = 16_000_000
-"""Weights that the repository ships must not be larger."""
+"""Weights that the repository ships are not larger; those that are trained elsewhere may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +76,6 @@ def save_model(
         ood: Where the training decisions lie.
         card: Name, data, licences, recipe, calibration, base rates, figures; what this function
             knows itself (network, views, features, weights) is added.
-
-    Raises:
-        ModelError: The weights would be larger than `MAX_BYTES`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {f"network.{k}": v.detach().cpu() for k, v in network.state_dict().items()}
@@ -92,9 +89,6 @@ def save_model(
     path = folder / WEIGHTS
     save_file(tensors, path)
     size = path.stat().st_size
-    if size > MAX_BYTES:
-        path.unlink()
-        raise ModelError(f"The weights have {size} bytes; at most {MAX_BYTES} are shipped.")
     whole = {
         "format": FORMAT,
         **card,

@@ -15,12 +15,15 @@ from cb2_assist.cli import main
 from cb2_assist.core.errors import DatasetError, ModelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.learning import run as runs
+from cb2_assist.learning.distributed import Team
 from cb2_assist.learning.prepare import open_part
+from cb2_assist.learning.recipe import Recipe
 from cb2_assist.learning.run import Plan, _parts
-from cb2_assist.learning.train import Examples, Recipe, Trainer, mask_loss
+from cb2_assist.learning.train import Examples, mask_loss
+from cb2_assist.learning.trainer import Trainer
 
 RECIPE = Recipe(epochs=2, batch=32)
-CPU = torch.device("cpu")
+ALONE = Team(0, 1, torch.device("cpu"))
 
 
 def quiet(_text):
@@ -44,7 +47,7 @@ def data(tmp_path_factory):
 
 def trainer(folder, data, recipe=RECIPE, network=TINY_NETWORK):
     folder.mkdir(exist_ok=True)
-    made = Trainer(folder, network, recipe, CPU, quiet)
+    made = Trainer(folder, network, recipe, ALONE, quiet)
     if not made.resume():
         made.fit_scale(data)
     return made
@@ -68,7 +71,7 @@ def die_after(steps, of, monkeypatch):
 
 def test_killed_twice_and_resumed_gives_the_same_bits(data, tmp_path, monkeypatch):
     whole = trainer(tmp_path / "whole", data)
-    assert whole.run(data, minutes=10, on_epoch=lambda _: None)
+    assert whole.run(data, minutes=10)
     assert whole.step >= 4
 
     for steps in (1, 2):
@@ -76,10 +79,10 @@ def test_killed_twice_and_resumed_gives_the_same_bits(data, tmp_path, monkeypatc
         die_after(steps, broken, monkeypatch)
         with pytest.raises(Killed):
             # a checkpoint after every step but the one that dies
-            broken.run(data, minutes=10, on_epoch=lambda _: None, checkpoint_s=0)
+            broken.run(data, minutes=10, checkpoint_s=0)
     resumed = trainer(tmp_path / "broken", data)
     assert resumed.step == 3
-    assert resumed.run(data, minutes=10, on_epoch=lambda _: None)
+    assert resumed.run(data, minutes=10)
 
     files = [tmp_path / name / "checkpoint.safetensors" for name in ("whole", "broken")]
     one, other = (load_file(f) for f in files)
@@ -91,7 +94,7 @@ def test_steps_after_the_last_checkpoint_are_done_again(data, tmp_path, monkeypa
     broken = trainer(tmp_path / "run", data)
     die_after(1, broken, monkeypatch)
     with pytest.raises(Killed):
-        broken.run(data, minutes=10, on_epoch=lambda _: None)
+        broken.run(data, minutes=10)
 
     assert trainer(tmp_path / "run", data).step == 0
 
@@ -99,7 +102,7 @@ def test_steps_after_the_last_checkpoint_are_done_again(data, tmp_path, monkeypa
 def test_time_up_stops_and_says_so(data, tmp_path):
     stopped = trainer(tmp_path / "run", data)
 
-    assert not stopped.run(data, minutes=0, on_epoch=lambda _: None)
+    assert not stopped.run(data, minutes=0)
     assert trainer(tmp_path / "run", data).step == 1
 
 
@@ -112,7 +115,7 @@ def test_another_network_in_the_folder_is_refused_in_words(data, tmp_path):
 def test_going_on_with_another_recipe_is_said(data, tmp_path):
     trainer(tmp_path / "run", data).save()
     said = []
-    again = Trainer(tmp_path / "run", TINY_NETWORK, Recipe(epochs=9), CPU, said.append)
+    again = Trainer(tmp_path / "run", TINY_NETWORK, Recipe(epochs=9), ALONE, said.append)
 
     assert again.resume()
     assert "another recipe" in said[0]
@@ -122,7 +125,7 @@ def test_training_moves_the_answers_the_right_way(data, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=4)
     learner = trainer(tmp_path / "run", data, recipe)
     before = answers_apart(learner, data)
-    assert learner.run(data, minutes=10, on_epoch=lambda _: None)
+    assert learner.run(data, minutes=10)
 
     assert answers_apart(learner, data) > before + 0.1
 

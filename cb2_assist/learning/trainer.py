@@ -1,0 +1,313 @@
+"""Trains MultiTaskViT on prepared parts: resumable, on a CPU, a GPU or several."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cb2_assist.core.errors import ModelError
+from cb2_assist.learning.distributed import Team
+from cb2_assist.learning.optimise import Average, make_optimizer, rate_at, set_rate
+from cb2_assist.learning.progress_log import EVERY_STEPS, History, Means, Pace
+from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
+from cb2_assist.learning.train import Examples, Per, Rows, per_of, step_draws, step_loss, step_rows
+from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+
+Say = Callable[[str], None]
+
+
+def _no_validation(_net: MultiTaskViT, _epoch: int) -> dict[str, Any]:
+    return {}
+
+
+class _Step(nn.Module):
+    """The loss as a module, which is what `DistributedDataParallel` wraps."""
+
+    def __init__(self, net: MultiTaskViT, recipe: Recipe, device: torch.device) -> None:
+        super().__init__()
+        self.net = net
+        self._recipe, self._device = recipe, device
+
+    def forward(self, rows: Rows) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of some decisions, and its terms."""
+        use = self._recipe.amp == "bf16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=use):
+            return step_loss(self.net, rows, self._recipe, self._device)
+
+
+class Trainer:
+    """One run in one folder; stop it at any time, start it again, it goes on.
+
+    On one kind of processor, with one number of threads and processes, a seed gives the same
+    weights, bit for bit on a CPU, however often the run was interrupted.
+
+    Args:
+        folder: Of the run.
+        spec: The network.
+        recipe: How to train it.
+        team: This process, and which others train with it.
+        say: Told about progress, by the lead only.
+
+    Raises:
+        ModelError: The encoder is not one that the network can use.
+    """
+
+    def __init__(
+        self, folder: Path, spec: NetworkSpec, recipe: Recipe, team: Team, say: Say
+    ) -> None:
+        self.folder, self.recipe, self.team = folder, recipe, team
+        self.say = say if team.lead else _silent
+        torch.manual_seed(recipe.seed)
+        self.net = MultiTaskViT(spec)
+        check_encoder(self.net)
+        self.net.to(team.device)
+        self.optimizer = make_optimizer(self.net, recipe)
+        self.step = 0
+        self.average = Average(self.net, recipe.ema)
+        self._model: nn.Module = _Step(self.net, recipe, team.device)
+        if team.size > 1:
+            # a step may lack images or masks in one process, so not every weight has a gradient
+            self._model = DistributedDataParallel(
+                self._model, broadcast_buffers=False, find_unused_parameters=True
+            )
+
+    def fit_scale(self, data: Examples) -> None:
+        """Set the feature token's normalisation from the training examples."""
+        mean, std = data.features.mean(0), data.features.std(0)
+        std = np.where(std < 1e-6, 1.0, std)
+        self.net.feature_mean.copy_(torch.from_numpy(mean))
+        self.net.feature_std.copy_(torch.from_numpy(std.astype(np.float32)))
+        for k in ("feature_mean", "feature_std"):
+            self.average.weights[k] = self.net.state_dict()[k].clone()
+
+    def save(self) -> None:
+        """Write the checkpoint, atomically: a run killed here loses at most the last minutes."""
+        if not self.team.lead:
+            return
+        out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        out |= {f"ema.{k}": v for k, v in self.average.weights.items()}
+        for i, state in self.optimizer.state_dict()["state"].items():
+            out |= {f"opt.{i}.{k}": v for k, v in state.items()}
+        out = {k: v.detach().cpu().clone().contiguous() for k, v in out.items()}
+        temporary = self.folder / "checkpoint.tmp"
+        meta = {
+            "step": str(self.step),
+            "recipe": json.dumps(recipe_json(self.recipe)),
+            "network": json.dumps(self.net.spec.to_json()),
+        }
+        save_file(out, temporary, meta)
+        temporary.replace(self.folder / "checkpoint.safetensors")
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint, if there is one.
+
+        Raises:
+            ModelError: The checkpoint cannot be read, or is of another network or optimiser.
+        """
+        path = self.folder / "checkpoint.safetensors"
+        if not path.is_file():
+            return False
+        try:
+            with safe_open(path, "pt") as f:
+                meta = f.metadata()
+            # on the CPU first: the optimizer keeps its step counts there and moves the rest itself
+            saved = load_file(path)
+        except (SafetensorError, OSError) as e:
+            raise ModelError(
+                f"{path} cannot be read: {e}. Delete it to start again, or restore it."
+            ) from e
+        if json.loads(meta["network"]) != self.net.spec.to_json():
+            raise ModelError(
+                f"{path} was made with another network ({meta['network']}). Give another --out, "
+                "or delete the folder to start again."
+            )
+        if json.loads(meta["recipe"]) != recipe_json(self.recipe):
+            self.say(f"going on with another recipe than the checkpoint's {meta['recipe']}")
+        state = self.optimizer.state_dict()
+        order = [p for group in state["param_groups"] for p in group["params"]]
+        for key, value in saved.items():
+            if key.startswith("opt."):
+                _, i, name = key.split(".", 2)
+                state["state"].setdefault(int(i), {})[name] = value
+        if not set(state["state"]) <= set(order):
+            raise ModelError(
+                f"{path} was made with an optimiser of other weights. Give another --out, or "
+                "delete the folder to start again."
+            )
+        self.net.load_state_dict({k[4:]: v for k, v in saved.items() if k.startswith("net.")})
+        self.average.weights = {
+            k[4:]: v.to(self.team.device) for k, v in saved.items() if k.startswith("ema.")
+        }
+        self.optimizer.load_state_dict(state)
+        self.step = int(meta["step"])
+        return True
+
+    def run(
+        self,
+        data: Examples,
+        *,
+        minutes: float,
+        validate: Callable[[MultiTaskViT, int], Mapping[str, Any]] = _no_validation,
+        checkpoint_s: float = 120.0,
+    ) -> bool:
+        """Train until the recipe's epochs are done or the time is up.
+
+        Args:
+            data: What to learn from.
+            minutes: Stop after so long.
+            validate: Given the averaged network and the number of epochs done, by the lead only;
+                its figures go into the history.
+            checkpoint_s: Least time between two checkpoints within an epoch.
+
+        Returns:
+            Whether all epochs are done.
+        """
+        per_epoch, total = steps_of(len(data), self.recipe)
+        history = History(self.folder, self.step, total, resumed=self.step > 0)
+        pace, means = Pace(), Means()
+        until, saved = time.monotonic() + 60 * minutes, time.monotonic()
+        if self.step and self.step % per_epoch == 0 and not history.validated(self.step):
+            # killed between an epoch's checkpoint and its validation
+            self._validate(history, validate, self.step // per_epoch)
+            pace.resume()
+        for rows in self._batches(data, per_epoch, total):
+            means.add(self._one(data, rows, total))
+            pace.step()
+            epoch_ends = self.step % per_epoch == 0
+            if self.step % EVERY_STEPS == 0 or epoch_ends:
+                self._tell(history, means, pace, (per_epoch, total))
+            now = time.monotonic()
+            if now - saved > checkpoint_s or epoch_ends:
+                self._keep(history)
+                saved = now
+            if epoch_ends:
+                self._validate(history, validate, self.step // per_epoch)
+                pace.resume()
+            if self.team.lead_says(now > until):
+                break
+        self._keep(history)
+        return self.step >= total
+
+    def _validate(
+        self,
+        history: History,
+        validate: Callable[[MultiTaskViT, int], Mapping[str, Any]],
+        epoch: int,
+    ) -> None:
+        if self.team.lead:
+            history.add_validation(self.step, epoch, validate(self.averaged(), epoch))
+            history.write()
+        self.team.wait()
+
+    def _keep(self, history: History) -> None:
+        # the history first: what it has beyond the checkpoint is dropped, the other way it is lost
+        if self.team.lead:
+            history.write()
+        self.save()
+
+    def _tell(self, history: History, means: Means, pace: Pace, length: tuple[int, int]) -> None:
+        per_epoch, total = length
+        terms = self.team.mean(means.take())
+        epoch = (self.step - 1) // per_epoch + 1
+        rate = self.recipe.lr * rate_at(self.step - 1, total, self.recipe.warmup)
+        history.add_steps(self.step, epoch, {**terms, "lr": rate, "seconds": pace.step_seconds})
+        text = " ".join(f"{k} {v:.3f}" for k, v in terms.items())
+        self.say(
+            f"epoch {epoch}/{self.recipe.epochs}, step {self.step}/{total}: {text}; "
+            f"{pace.step_seconds:.2f} s a step, {pace.left(total - self.step)}"
+        )
+
+    def _batches(self, data: Examples, per_epoch: int, total: int) -> Iterator[NDArray[np.int64]]:
+        while self.step < total:
+            epoch, k = divmod(self.step, per_epoch)
+            order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(data))
+            for i in range(k, per_epoch):
+                yield order[i * self.recipe.batch : (i + 1) * self.recipe.batch]
+
+    def _one(self, data: Examples, rows: NDArray[np.int64], total: int) -> dict[str, Tensor]:
+        """One step on a batch of which this process computes its share; the terms of its loss."""
+        torch.manual_seed(
+            (self.recipe.seed * 1_000_003 + self.step) * self.team.size + self.team.rank
+        )
+        draws = step_draws(len(rows), self.step, self.recipe)
+        per = per_of(draws, self.team.size)
+        set_rate(self.optimizer, rate_at(self.step, total, self.recipe.warmup))
+        self.net.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = {k: torch.zeros((), device=self.team.device) for k in self._terms(per)}
+        passes = self._passes(len(rows))
+        for k, places in enumerate(passes):
+            part = step_rows(data, rows[places], [draws[p] for p in places], per)
+            with self._joined(last=k == len(passes) - 1):
+                loss, logs = self._model(part)
+                loss.backward()
+            for name in terms.keys() & logs.keys():
+                terms[name] += logs[name]
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.average.update(self.net, self.step)
+        return terms
+
+    def _terms(self, per: Per) -> list[str]:
+        """Terms of a step's loss, in every process alike."""
+        images = ["images"] if per.imaged else []
+        mask = ["mask"] if per.hidden and self.recipe.mask_weight else []
+        return ["joint", "features", *images, *mask]
+
+    def _passes(self, n: int) -> list[NDArray[np.int64]]:
+        """Places in the batch of each forward pass; every process has as many passes."""
+        mine = np.arange(self.team.rank, n, self.team.size)
+        size = self.recipe.micro_batch or self.recipe.batch
+        most = -(-n // self.team.size)
+        return [mine[i : i + size] for i in range(0, most, size)]
+
+    def _joined(self, *, last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients after the last pass of a step only."""
+        if last or not isinstance(self._model, DistributedDataParallel):
+            return nullcontext()
+        joined: AbstractContextManager[None] = self._model.no_sync()
+        return joined
+
+    def averaged(self) -> MultiTaskViT:
+        """The network with averaged weights, ready to answer."""
+        net = MultiTaskViT(self.net.spec).to(self.team.device)
+        net.load_state_dict(self.average.weights)
+        return net.eval()
+
+
+def check_encoder(net: MultiTaskViT) -> None:
+    """Refuse encoders that the network would misread.
+
+    Raises:
+        ModelError: It is no plain vision transformer with one class token that has a position.
+    """
+    encoder = net.encoder
+    place, token = getattr(encoder, "pos_embed", None), getattr(encoder, "cls_token", None)
+    plain = isinstance(getattr(encoder, "blocks", None), nn.Sequential)
+    if token is None or place is None or not plain or place.ndim != 3:
+        fits = False
+    else:
+        fits = tuple(place.shape[:2]) == (1, encoder.patch_embed.num_patches + 1)
+    if not fits:
+        raise ModelError(
+            f"{net.spec.encoder} is no plain vision transformer with one class token and learnt "
+            "positions, which is what the network is built on. Take e.g. vit_small_patch16_224 or "
+            "vit_base_patch16_224."
+        )
+
+
+def _silent(_text: str) -> None:
+    pass
