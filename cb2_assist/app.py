@@ -155,6 +155,7 @@ def build_assistant(
                 views.em_extent_nm,
                 views.site_nm,
                 why_uncalibrated(loaded.card, species, views.extent_nm),
+                loaded.reads_neighbours,
             ),
             calibrator_from_card(loaded.card).with_state(state, loaded.sha256),
             base_rates(state, loaded.card),
@@ -220,13 +221,13 @@ def warm_up(assistant: Assistant, at: PointNm | None = None) -> None:
         at: Where the first `p` is likely; None is the middle.
     """
     from cb2_assist.candidates.finder import warm_up as warm_candidates
-    from cb2_assist.views.features import warm_up as warm_features
+    from cb2_assist.views.surroundings import warm_up as warm_measures
 
     # the first read imports the volume library, about a second
     assistant.source.segment_at(_centre(assistant.source))
     assistant.warm_up_views()
     warm_candidates()
-    warm_features()
+    warm_measures()
     # a question whose answer nobody sees: reads the voxels round the start, runs the network once
     with contextlib.suppress(DatasetError):
         assistant.suggest(at or _centre(assistant.source))

@@ -14,11 +14,12 @@ from cb2_assist.core.records import Kind
 from cb2_assist.model.card import OodReference, ViewSpec
 from cb2_assist.model.checkpoint import save_model
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.views.surroundings import CONTACT_NAMES
 
 EXTENT_NM = 320.0
 """Half width of the tiny model's views: small windows keep tests quick."""
 TINY_VIEWS = ViewSpec(extent_nm=EXTENT_NM, image_px=32)
-TINY_NETWORK = NetworkSpec(image_px=32)
+TINY_NETWORK = NetworkSpec(image_px=32, contact_measures=len(CONTACT_NAMES))
 CALIBRATION = {
     kind.value: {"temperature": 1.5, "bias": 0.2, "draws": [[1.2, 0.1], [1.5, 0.2], [1.9, 0.4]]}
     for kind in Kind
@@ -26,10 +27,10 @@ CALIBRATION = {
 BASE_RATES = {"join": 0.3, "cut": 0.1}
 
 
-def tiny_network(seed: int = 0) -> MultiTaskViT:
+def tiny_network(seed: int = 0, spec: NetworkSpec = TINY_NETWORK) -> MultiTaskViT:
     """ViT-Tiny at 32 px with random weights, in evaluation mode."""
     torch.manual_seed(seed)
-    return MultiTaskViT(TINY_NETWORK).eval()
+    return MultiTaskViT(spec).eval()
 
 
 def tiny_ood(network: MultiTaskViT) -> OodReference:
@@ -42,9 +43,14 @@ def tiny_ood(network: MultiTaskViT) -> OodReference:
     )
 
 
-def tiny_model(folder: Path, seed: int = 0, views: ViewSpec = TINY_VIEWS) -> Path:
+def tiny_model(
+    folder: Path,
+    seed: int = 0,
+    views: ViewSpec = TINY_VIEWS,
+    spec: NetworkSpec = TINY_NETWORK,
+) -> Path:
     """Write weights and card into `folder` and return it."""
-    network = tiny_network(seed)
+    network = tiny_network(seed, spec)
     card = {"name": "tiny", "calibration": CALIBRATION, "base_rates": BASE_RATES}
     save_model(folder, network, views, tiny_ood(network), card)
     return folder

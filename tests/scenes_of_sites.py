@@ -7,9 +7,9 @@ import numpy as np
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.source import Cutout, EmStatistics
-from cb2_assist.views.features import site_features
 from cb2_assist.views.site import build_window
 from cb2_assist.views.stack import ViewStack, render
+from cb2_assist.views.surroundings import site_vector
 
 STATISTICS = EmStatistics(120.0, 40.0)
 
@@ -32,7 +32,7 @@ def stacks_of(
                 extent_nm=extent_nm,
                 profile=profile,
                 statistics=STATISTICS,
-                features=np.asarray(site_features(window, STATISTICS)),
+                features=site_vector(window, STATISTICS, neighbours=True),
                 **how,
             )
         )

@@ -138,6 +138,7 @@ def train(
     from cb2_assist.learning.run import Plan, run_training
     from cb2_assist.model.card import ViewSpec
     from cb2_assist.model.network import NetworkSpec
+    from cb2_assist.views.surroundings import CONTACT_NAMES
 
     recipe = Recipe(
         seed=seed,
@@ -163,7 +164,7 @@ def train(
             minutes=minutes,
             recipe=recipe,
             views=ViewSpec(image_px=px),
-            network=NetworkSpec(encoder=encoder, image_px=px),
+            network=NetworkSpec(encoder=encoder, image_px=px, contact_measures=len(CONTACT_NAMES)),
             synapses=synapses,
         ),
         lambda text: click.echo(f"cb2-assist: {text}", err=True),

@@ -36,6 +36,8 @@ _LARGEST = int(np.prod(GEOMETRY_SHAPE)) * 8 + 4096
 """Bytes of the array as float64, with its header."""
 _TOLERANCE = 0.01
 _N_GEOMETRY, _N_EM = len(GeometryView), len(EmView)
+_MEASURED = 2
+"""Tokens that are no views: features and neighbours."""
 
 
 class DamagedViewError(Exception):
@@ -48,7 +50,7 @@ class Seen:
 
     Attributes:
         input: Zeros where something is absent.
-        present: Which tokens there are, (views and features,).
+        present: Which tokens there are, (views, features, neighbours).
     """
 
     input: NetworkInput
@@ -78,14 +80,14 @@ def decode(
     factor = VIEW_SIZE_PX // px
     geometry = np.zeros((*GEOMETRY_SHAPE[:2], px, px), np.float16)
     em = np.zeros((_N_EM, len(EmChannel), px, px), np.uint8)
-    present = np.zeros(_N_GEOMETRY + _N_EM + 1, bool)
+    present = np.zeros(_N_GEOMETRY + _N_EM + _MEASURED, bool)
     if use_geometry and stored.geometry is not None:
         geometry = downsample_geometry(read_geometry(stored.geometry), factor)
         present[:_N_GEOMETRY] = True
     if use_em:
         shown = read_em(stored.em, stored.kind)
         em = downsample_em(shown, factor)
-        present[_N_GEOMETRY:-1] = [png is not None for png in stored.em]
+        present[_N_GEOMETRY:-_MEASURED] = [png is not None for png in stored.em]
     if not present.any():
         return None
     return Seen(NetworkInput(geometry, em, np.zeros(len(FEATURE_NAMES), np.float32)), present)

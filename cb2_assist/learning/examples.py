@@ -130,6 +130,14 @@ def _majority(
     return size, bodies[best], top / np.maximum(size, 1)
 
 
+def pure_bodies(volume: Volume, least: float = 0.9) -> dict[int, int]:
+    """Truth body of each segment that mostly lies in one, by segment id."""
+    ids, inverse = np.unique(volume.seg, return_inverse=True)
+    _, body, purity = _majority(inverse.ravel().astype(np.int64), volume.truth.ravel(), len(ids))
+    clear = (ids > 0) & (body > 0) & (np.round(purity, 3) >= least)
+    return dict(zip(ids[clear].tolist(), body[clear].tolist(), strict=True))
+
+
 def touching_pairs(volume: Volume) -> PairTable:
     """Every pair of segments with at least `MIN_FACES` common faces and `MIN_VOXELS` each."""
     ids, inverse = np.unique(volume.seg, return_inverse=True)

@@ -20,7 +20,13 @@ from cb2_assist.learning.cb2_decisions import StoredDecision, read_decisions
 from cb2_assist.learning.cb2_decode import DamagedViewError, Seen, decode, fitting
 from cb2_assist.learning.cb2_schema import Release
 from cb2_assist.learning.judged import SUBSETS, Floats, Judged, calibrated
-from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS
+from cb2_assist.model.network import (
+    FEATURE_TOKEN,
+    GRAPH_TOKEN,
+    N_GEOMETRY,
+    N_TOKENS,
+    N_VIEWS,
+)
 
 if TYPE_CHECKING:
     from cb2_assist.model.predictor import Predictor
@@ -247,7 +253,13 @@ def _sets(operations: dict[tuple[Kind, str], _Operation], tally: Tally) -> list[
         np.divide(np.stack([o.total for o in ops]), count, out=scores, where=count > 0)
         present = np.stack([o.present for o in ops])
         em, geometry = present[:, N_GEOMETRY:N_VIEWS].any(1), present[:, :N_GEOMETRY].any(1)
-        there = {"em": em, "geometry": geometry, "both": em & geometry, "features": present[:, -1]}
+        there = {
+            "em": em,
+            "geometry": geometry,
+            "both": em & geometry,
+            "features": present[:, FEATURE_TOKEN],
+            "neighbours": present[:, GRAPH_TOKEN],
+        }
         out.append(
             Judged(
                 kind,

@@ -22,13 +22,14 @@ from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.examples import Example, PairTable, Volume, cut_examples, join_examples
 from cb2_assist.learning.judged import ALL, MODALITIES, SUBSETS, Floats, Judged, calibrated
 from cb2_assist.learning.prepare import grey_statistics
-from cb2_assist.model.card import ViewSpec
+from cb2_assist.model.card import ViewSpec, reads_neighbours
 from cb2_assist.model.inputs import network_input
 from cb2_assist.model.network import N_TOKENS, N_VIEWS
 from cb2_assist.model.view_average import subset_log_odds
 from cb2_assist.views.features import FEATURE_NAMES, site_features
 from cb2_assist.views.site import SiteWindow, whole_window
 from cb2_assist.views.stack import ViewStack, render
+from cb2_assist.views.surroundings import site_vector
 
 if TYPE_CHECKING:
     from cb2_assist.model.predictor import Predictor
@@ -74,6 +75,7 @@ class VolumeJudge:
         self._volume, self._species = volume, species
         self._predictor, self._calibrator, self._say = predictor, calibrator, say
         self._views = predictor.model.views_for(species)
+        self._neighbours = reads_neighbours(predictor.model.card)
 
     def joins(
         self, table: PairTable, baseline: Baseline | None = None
@@ -109,7 +111,8 @@ class VolumeJudge:
     def _judge(
         self, kind: Kind, sample_type: str, examples: Iterator[Example], total: int | None
     ) -> tuple[Judged, NDArray[np.float32]]:
-        look = _looker(self._views, grey_statistics(self._volume), self._volume)
+        statistics = grey_statistics(self._volume)
+        look = _looker(self._views, statistics, self._volume, neighbours=self._neighbours)
         key: list[str] = []
         answer: list[bool] = []
         group: list[str] = []
@@ -136,7 +139,7 @@ class VolumeJudge:
             np.full(n, self._species),
             np.full(n, sample_type),
             {name: every[:, k] for k, name in enumerate(SUBSETS)},
-            {name: np.ones(n, bool) for name in MODALITIES},
+            {name: np.full(n, name != "neighbours" or self._neighbours) for name in MODALITIES},
         )
         return judged, np.concatenate(simple)
 
@@ -181,7 +184,7 @@ def fit_baseline(volume: Volume, table: PairTable, extent_nm: float) -> Baseline
 
 
 def _looker(
-    views: ViewSpec, statistics: EmStatistics, volume: Volume
+    views: ViewSpec, statistics: EmStatistics, volume: Volume, *, neighbours: bool
 ) -> Callable[[SiteWindow], ViewStack]:
     def look(window: SiteWindow) -> ViewStack:
         seen = window
@@ -192,7 +195,7 @@ def _looker(
             extent_nm=views.extent_nm,
             profile=views.profile,
             statistics=statistics,
-            features=site_features(window, statistics),
+            features=site_vector(window, statistics, neighbours=neighbours),
             em_oblique=views.em_oblique,
             em_extent_nm=views.em_extent_nm,
         )

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from cb2_assist.core.records import Kind
 from cb2_assist.learning.contract_figures import contract_figures
-from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS
+from cb2_assist.model.network import (
+    FEATURE_TOKEN,
+    GRAPH_TOKEN,
+    N_GEOMETRY,
+    N_TOKENS,
+    N_VIEWS,
+)
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -23,9 +29,10 @@ SUBSETS: dict[str, tuple[int, ...]] = {
     "em": tuple(range(N_GEOMETRY, N_VIEWS)),
     "geometry": tuple(range(N_GEOMETRY)),
     "both": tuple(range(N_VIEWS)),
-    "features": (N_VIEWS,),
+    "features": (FEATURE_TOKEN,),
+    "neighbours": (GRAPH_TOKEN,),
 }
-"""Tokens behind each score. ``both`` is EM and geometry, without contact features."""
+"""Tokens behind each score. ``both`` is EM and geometry, without anything measured."""
 MODALITIES = tuple(name for name in SUBSETS if name != ALL)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cb2_assist.core.channels import EmChannel, EmView, GeometryChannel, GeometryView
 from cb2_assist.core.errors import DatasetError
-from cb2_assist.core.records import Kind
+from cb2_assist.core.records import Kind, Site
 from cb2_assist.datasets.local import LocalSource
 from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.examples import (
@@ -29,6 +29,7 @@ from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.inputs import network_input
 from cb2_assist.views.features import FEATURE_NAMES, site_features
 from cb2_assist.views.stack import render
+from cb2_assist.views.surroundings import CONTACT_NAMES, SIDES, surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,9 @@ class Part:
         geometry: float16, (n, 3, 7, px, px), memory-mapped.
         em: uint8, (n, 3, 3, px, px), memory-mapped.
         features: float32, (n, F).
+        neighbours: float32, (n, third segment, side, measure), see `views.surroundings`.
+        contacts: int8, (n, third segment, side): whether that side and that segment are one body;
+            -1 where nobody knows, or the two do not touch.
         task: int64, index into the network's tasks (0 join, 1 cut).
         answer: bool.
         sample_type: str, see `pair_types`.
@@ -53,6 +57,8 @@ class Part:
     geometry: NDArray[np.float16]
     em: NDArray[np.uint8]
     features: NDArray[np.float32]
+    neighbours: NDArray[np.float32]
+    contacts: NDArray[np.int8]
     task: NDArray[np.int64]
     answer: NDArray[np.bool_]
     sample_type: NDArray[np.str_]
@@ -137,6 +143,7 @@ def prepare(
     statistics: EmStatistics,
     *,
     say: Callable[[str], None],
+    bodies: Mapping[int, int] | None = None,
     asked: Mapping[str, Any] | None = None,
 ) -> None:
     """Render examples into ``folder``; a finished folder is left as it is.
@@ -148,6 +155,8 @@ def prepare(
         view: How the network wants its views.
         statistics: Grey level of the volume.
         say: Told about progress.
+        bodies: Truth body of each segment that has one beyond doubt, see `examples.pure_bodies`:
+            answers the contacts round each join.
         asked: What decided which examples these are, as JSON; `open_part` compares it.
 
     Raises:
@@ -162,7 +171,7 @@ def prepare(
         "em": (len(EmView), len(EmChannel), px, px),
     }
     rows: list[tuple[int, bool, str, int, tuple[float, ...], int, int, int]] = []
-    features = []
+    features, neighbours, contacts = [], [], []
     with (folder / "geometry.raw").open("wb") as geometry, (folder / "em.raw").open("wb") as em:
         for example, z in examples:
             f = site_features(example.window, statistics)
@@ -178,6 +187,9 @@ def prepare(
             em.write(np.ascontiguousarray(x.em, np.uint8).tobytes())
             features.append(f)
             site = example.window.site
+            around, ids = surroundings(example.window, statistics)
+            neighbours.append(around)
+            contacts.append(contact_answers(site, around, ids, bodies or {}))
             rows.append(
                 (
                     0 if site.kind is Kind.JOIN else 1,
@@ -201,6 +213,8 @@ def prepare(
     np.savez(
         folder / "rows.npz",
         features=np.stack(features),
+        neighbours=np.stack(neighbours),
+        contacts=np.stack(contacts),
         task=np.array(task, np.int64),
         answer=np.array(answer, bool),
         sample_type=np.array(sample_type, np.str_),
@@ -219,6 +233,7 @@ def prepare(
         "em_mean": statistics.mean,
         "em_std": statistics.std,
         "features": list(FEATURE_NAMES),
+        "contact": list(CONTACT_NAMES),
         **({} if asked is None else {"asked": dict(asked)}),
     }
     # a part without this file is made again, so it must not be there half written
@@ -226,6 +241,36 @@ def prepare(
     temporary.write_text(json.dumps(meta))
     temporary.replace(folder / "part.json")
     say(f"{name}: {len(rows)} examples ready")
+
+
+def contact_answers(
+    site: Site,
+    neighbours: NDArray[np.float32],
+    ids: NDArray[np.uint64],
+    bodies: Mapping[int, int],
+) -> NDArray[np.int8]:
+    """Whether each side of a join and each third segment that it touches are one body.
+
+    Args:
+        site: Its segments are the sides.
+        neighbours: From `surroundings`, as are ``ids``.
+        ids: Of the third segments.
+        bodies: Truth body by segment; a segment that is not there has no clear one.
+
+    Returns:
+        int8, (third segment, side): 1, 0, or -1 where it is not known. All -1 for cuts, whose
+        sides have no ids.
+    """
+    out = np.full(neighbours.shape[:2], -1, np.int8)
+    if site.partner is None:
+        return out
+    sides = (bodies.get(site.segment), bodies.get(site.partner))
+    for k, third in enumerate(ids):
+        body = bodies.get(int(third))
+        for s in range(SIDES):
+            if body is not None and sides[s] is not None and neighbours[k, s, 0] > 0:
+                out[k, s] = body == sides[s]
+    return out
 
 
 def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
@@ -238,7 +283,8 @@ def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
         meta = json.loads((folder / "part.json").read_text())
     except OSError as e:
         raise DatasetError(f"{folder} holds no prepared examples ({e.strerror}).") from e
-    if tuple(meta["features"]) != FEATURE_NAMES:
+    measured = (tuple(meta["features"]), tuple(meta.get("contact", ())))
+    if measured != (FEATURE_NAMES, CONTACT_NAMES):
         raise DatasetError(
             f"{folder} was prepared with other features than this version has. Delete it; the "
             "next run of train makes it again."

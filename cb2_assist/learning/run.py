@@ -21,7 +21,7 @@ from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.calibrate import fit_ood, fit_scale
 from cb2_assist.learning.distributed import Team, team
-from cb2_assist.learning.examples import Volume, cut_answer
+from cb2_assist.learning.examples import Volume, cut_answer, pure_bodies
 from cb2_assist.learning.metrics import figures
 from cb2_assist.learning.pair_types import Synapses, read_synapses
 from cb2_assist.learning.prepare import (
@@ -33,7 +33,7 @@ from cb2_assist.learning.prepare import (
     volume_examples,
 )
 from cb2_assist.learning.recipe import Recipe, recipe_json
-from cb2_assist.learning.score_parts import MODES, part_logits
+from cb2_assist.learning.score_parts import modes_of, part_logits
 from cb2_assist.learning.train import Examples
 from cb2_assist.learning.trainer import Say, Trainer
 from cb2_assist.learning.watch import line, validate, validation_figures
@@ -121,6 +121,7 @@ def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
     trainer = Trainer(plan.out, plan.network, plan.recipe, us, say)
     if not trainer.resume():
         trainer.fit_scale(data)
+    trainer.fit_graph(data)
 
     def watch(net: MultiTaskViT, epoch: int) -> dict[str, Any]:
         found = validate(net, validation)
@@ -235,6 +236,7 @@ def _parts(
                     plan.views,
                     grey_statistics(volume),
                     say=say,
+                    bodies=pure_bodies(volume),
                     asked=asked,
                 )
             out.append(open_part(folder, asked))
@@ -305,7 +307,7 @@ def _calibrate(
     """Put scales and validation figures on the card; returns the validation embeddings."""
     logits, embeddings = {}, []
     for part in validation:
-        logits[part.name], embedding = part_logits(network, part, modes=tuple(MODES))
+        logits[part.name], embedding = part_logits(network, part, modes=modes_of(network))
         embeddings.append(embedding)
     card["calibration"], card["validation"] = {}, {}
     for index, kind in enumerate(Kind):
@@ -315,7 +317,7 @@ def _calibrate(
         types = np.concatenate([p.sample_type for p in parts])
         joint = np.concatenate([logits[p.name]["all"] for p in parts])
         card["calibration"][kind.value] = fit_scale(joint, answer, group)
-        for mode in MODES:
+        for mode in modes_of(network):
             values = np.concatenate([logits[p.name][mode] for p in parts])
             measured = figures(answer, _sigmoid(values), group)
             card["validation"][f"{kind.value} {mode}"] = {

@@ -8,14 +8,31 @@ from numpy.typing import NDArray
 
 from cb2_assist.learning.prepare import Part
 from cb2_assist.model.inputs import scale_em
-from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS, MultiTaskViT
+from cb2_assist.model.network import (
+    FEATURE_TOKEN,
+    GRAPH_TOKEN,
+    N_GEOMETRY,
+    N_TOKENS,
+    N_VIEWS,
+    MultiTaskViT,
+)
 
 MODES: dict[str, tuple[int, ...]] = {
     "all": tuple(range(N_TOKENS)),
     "images": tuple(range(N_VIEWS)),
-    "features": (N_VIEWS,),
+    "features": (FEATURE_TOKEN,),
+    "neighbours": (GRAPH_TOKEN,),
+    "measured": (FEATURE_TOKEN, GRAPH_TOKEN),
 }
 """Which tokens may be used."""
+
+
+_OF_GRAPH = ("neighbours", "measured")
+
+
+def modes_of(net: MultiTaskViT) -> tuple[str, ...]:
+    """The modes in which a network can answer."""
+    return tuple(m for m in MODES if net.graph is not None or m not in _OF_GRAPH)
 
 
 def part_logits(
@@ -30,19 +47,26 @@ def part_logits(
     device = next(net.parameters()).device
     out: dict[str, list[NDArray[np.float64]]] = {m: [] for m in modes}
     embeddings = []
-    with_images = any(m != "features" for m in modes)
+    with_images = any(min(MODES[m]) < N_VIEWS for m in modes)
     for start in range(0, len(part), batch):
         s = slice(start, start + batch)
         task = torch.from_numpy(part.task[s]).to(device)
         with torch.inference_mode():
-            token = net.feature_tokens(torch.from_numpy(part.features[s]).to(device))
+            features = torch.from_numpy(part.features[s]).to(device)
+            token = net.feature_tokens(features)
+            graph = torch.zeros_like(token)
+            if net.graph is not None:
+                around = torch.from_numpy(part.neighbours[s]).to(device)
+                graph = net.graph_tokens(features, around)
             views = torch.zeros(len(task), N_VIEWS, token.shape[1], device=device)
             if with_images:
                 views = _encode(net, part, s, device)
-            tokens = torch.cat([views, token[:, None]], 1)
+            tokens = torch.cat([views, token[:, None], graph[:, None]], 1)
             for mode in modes:
                 absent = torch.ones(len(task), N_TOKENS, dtype=torch.bool, device=device)
                 absent[:, list(MODES[mode])] = False
+                if net.graph is None:
+                    absent[:, GRAPH_TOKEN] = True
                 logit, embedding = net.decide(tokens, absent, task)
                 out[mode].append(logit.double().cpu().numpy())
                 if mode == "all" or (mode == modes[-1] and "all" not in modes):

@@ -1,9 +1,10 @@
 """What one training step of MultiTaskViT sees, and what it is told: batches and losses.
 
 Each step answers every decision three times, from all its tokens, from the images alone and from
-the features alone, so that no half leans on the other: image statistics do not carry over between
-datasets as well as the features do, and features miss what only a picture shows. Half of the
-patches are left out at random, which also halves the cost on a CPU.
+what is measured alone, so that no half leans on the other: image statistics do not carry over
+between datasets as well as the features do, and features miss what only a picture shows. Features
+and neighbour graph are left out now and then for the same reason. Half of the patches are left out
+at random, which also halves the cost on a CPU.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Rows:
     """One step's decisions as arrays."""
 
     features: NDArray[np.float32]
+    graph: NDArray[np.float32]
     task: NDArray[np.int64]
     answer: NDArray[np.bool_]
     weight: NDArray[np.float32]
@@ -81,6 +83,9 @@ class Examples:
         self.task = np.concatenate([p.task for p in self.parts])
         self.answer = np.concatenate([p.answer for p in self.parts])
         self.group = np.concatenate([p.group for p in self.parts])
+        self.graph = np.zeros((len(self.task), 0), np.float32)
+        """Graph values, (n, `model.graph.GRAPH_NAMES`), once `Trainer.fit_graph` has made them; no
+        column for networks without a graph."""
         self.sample_type = np.concatenate([p.sample_type for p in self.parts])
         self.weight = np.ones(len(self.task), np.float32)
         for task in np.unique(self.task):
@@ -140,6 +145,7 @@ def step_rows(data: Examples, rows: NDArray[np.int64], draws: Sequence[Draw], pe
     px = data.parts[0].em.shape[-1]
     return Rows(
         features=data.features[rows],
+        graph=data.graph[rows],
         task=data.task[rows],
         answer=data.answer[rows],
         weight=data.weight[rows],
@@ -185,11 +191,19 @@ def step_loss(
         tokens = tokens.index_put((of, view), cls.to(tokens.dtype))
         absent[of, view] = False
     imaged = ~absent[:, :N_VIEWS].all(1)
-    tokens = torch.cat([tokens[:, :N_VIEWS], token[:, None]], 1)
+    graph = torch.zeros_like(token)
+    if net.graph is not None:
+        graph = net.graph.tokens(to(rows.graph))
+    tokens = torch.cat([tokens[:, :N_VIEWS], token[:, None], graph[:, None]], 1)
+    measured = torch.zeros(B, 2, dtype=torch.bool, device=device)
+    measured[:, 1] = net.graph is None
+    dropped = measured | (torch.rand(B, 2, device=device) < recipe.drop_features)
+    # what is left must say something: no image, no features and no graph is no question
+    dropped = torch.where(imaged[:, None] | ~dropped.all(1, keepdim=True), dropped, measured)
     alone = torch.ones_like(absent)
-    alone[:, -1] = False
+    alone[:, N_VIEWS:] = torch.where(dropped.all(1, keepdim=True), measured, dropped)
     both = absent.clone()
-    both[:, -1] = imaged & (torch.rand(B, device=device) < recipe.drop_features)
+    both[:, N_VIEWS:] = dropped
 
     def answer(missing: Tensor, use: Tensor, per: float) -> Tensor:
         if not bool(use.any()):

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cb2_assist.core.errors import ModelError
 from cb2_assist.learning.distributed import Team
+from cb2_assist.learning.first_stage import Sides, fit_first_stage
 from cb2_assist.learning.optimise import Average, make_optimizer, rate_at, set_rate
 from cb2_assist.learning.progress_log import EVERY_STEPS, History, Means, Pace
 from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
@@ -26,6 +27,7 @@ from cb2_assist.learning.train import Examples, Per, Rows, per_of, step_draws, s
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 
 Say = Callable[[str], None]
+_FIRST_STAGE = "first_stage.safetensors"
 
 
 def _no_validation(_net: MultiTaskViT, _epoch: int) -> dict[str, Any]:
@@ -91,6 +93,44 @@ class Trainer:
         self.net.feature_std.copy_(torch.from_numpy(std.astype(np.float32)))
         for k in ("feature_mean", "feature_std"):
             self.average.weights[k] = self.net.state_dict()[k].clone()
+
+    def fit_graph(self, data: Examples) -> None:
+        """Fit the graph's first stage, or take what an earlier call kept in the folder.
+
+        To be called after `fit_scale` or `resume`. A network without a graph has none.
+
+        Args:
+            data: Gets the graph values.
+
+        Raises:
+            ModelError: What was kept is of other rows.
+        """
+        if self.net.graph is None:
+            return
+        path = self.folder / _FIRST_STAGE
+        if not path.is_file() and self.team.lead:
+            graph = self.net.graph.cpu()
+            values = fit_first_stage(
+                graph, Sides.of(data.parts), seed=self.recipe.seed, say=self.say
+            )
+            kept = {f"net.{k}": v.contiguous() for k, v in graph.state_dict().items()}
+            temporary = path.with_suffix(".tmp")
+            save_file({**kept, "values": torch.from_numpy(values)}, temporary)
+            temporary.replace(path)
+        self.team.wait()
+        self.net.to(self.team.device)
+        kept = load_file(path)
+        data.graph = kept.pop("values").numpy()
+        if len(data.graph) != len(data):
+            raise ModelError(
+                f"{path} is of {len(data.graph)} decisions, now there are {len(data)}. Give "
+                "another --out, or delete the folder to start again."
+            )
+        if self.step == 0:
+            self.net.graph.load_state_dict({k[4:]: v for k, v in kept.items()})
+            for k, v in self.net.state_dict().items():
+                if k.startswith("graph."):
+                    self.average.weights[k] = v.detach().clone()
 
     def save(self) -> None:
         """Write the checkpoint, atomically: a run killed here loses at most the last minutes."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cb2_assist.core.records import Kind
 from cb2_assist.learning.contract_figures import Ranked
 from cb2_assist.learning.prepare import Part
-from cb2_assist.learning.score_parts import MODES, part_logits
+from cb2_assist.learning.score_parts import modes_of, part_logits
 from cb2_assist.model.network import MultiTaskViT
 
 NATURAL = ("balanced_accuracy", "auroc", "average_precision", "ece15", "brier", "nll")
@@ -63,7 +63,8 @@ def validation_figures(
 
 def validate(net: MultiTaskViT, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
     """Figures by task and tokens, e.g. ``join-all``, over all parts together."""
-    logits = [part_logits(net, part, modes=tuple(MODES))[0] for part in parts]
+    modes = modes_of(net)
+    logits = [part_logits(net, part, modes=modes)[0] for part in parts]
     out: dict[str, dict[str, Any]] = {}
     for index, kind in enumerate(Kind):
         which = [k for k, p in enumerate(parts) if (p.task == index).any()]
@@ -72,7 +73,7 @@ def validate(net: MultiTaskViT, parts: Sequence[Part]) -> dict[str, dict[str, An
         rows = [parts[k].task == index for k in which]
         answer = np.concatenate([parts[k].answer[m] for k, m in zip(which, rows, strict=True)])
         types = np.concatenate([parts[k].sample_type[m] for k, m in zip(which, rows, strict=True)])
-        for mode in MODES:
+        for mode in modes:
             logit = np.concatenate([logits[k][mode][m] for k, m in zip(which, rows, strict=True)])
             out[f"{kind.value}-{mode}"] = validation_figures(answer, logit, types)
     return out

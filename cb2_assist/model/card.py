@@ -21,6 +21,7 @@ from cb2_assist.core.channels import VIEW_SIZE_PX
 from cb2_assist.core.errors import AssistError, ModelError
 from cb2_assist.views.encode import check_profile
 from cb2_assist.views.features import FEATURE_NAMES
+from cb2_assist.views.surroundings import CONTACT_NAMES
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 FORMAT = 1
@@ -129,6 +130,11 @@ class CheckedCard:
         """`OodReference.percentile`; 100 where there is no reference."""
         return 100.0 if self.ood is None else self.ood.percentile(distance)
 
+    @property
+    def reads_neighbours(self) -> bool:
+        """See `reads_neighbours`."""
+        return reads_neighbours(self.card)
+
     def views_for(self, species: str) -> ViewSpec:
         """How the model wants its views on a dataset of this species."""
         return self.by_species.get(species, self.views)
@@ -157,6 +163,11 @@ def read_card(folder: Path) -> dict[str, Any]:
             "Update cb2-assist, or train again."
         )
     return card
+
+
+def reads_neighbours(card: dict[str, Any]) -> bool:
+    """Whether a model has a graph token, so that `views.surroundings` must be measured for it."""
+    return bool(card["network"].get("contact_measures", 0))
 
 
 def check_card(folder: Path) -> CheckedCard:
@@ -188,6 +199,13 @@ def check_card(folder: Path) -> CheckedCard:
         raise ModelError(
             f"The weights in {path} are not the ones of the card beside them: SHA-256 {sha[:12]}…, "
             f"the card says {str(wanted)[:12]}…. One of the two was replaced; copy both together."
+        )
+    contact = tuple(card.get("contact", ()))
+    if reads_neighbours(card) and contact != CONTACT_NAMES:
+        raise ModelError(
+            f"The model {card.get('name')!r} wants {len(contact)} measures of each contact that "
+            f"this version does not compute alike (it has {len(CONTACT_NAMES)}). Use the version "
+            "that made it, or train again."
         )
     reads_only_views = card["network"].get("architecture") == CB2_ARCHITECTURE
     if features != (() if reads_only_views else FEATURE_NAMES):

@@ -31,6 +31,7 @@ from cb2_assist.model.card import (
 from cb2_assist.model.cb2_network import Cb2Spec, Cb2ViT
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.views.features import FEATURE_NAMES
+from cb2_assist.views.surroundings import CONTACT_NAMES
 
 MAX_BYTES = 16_000_000
 """Weights that the repository ships are not larger; those that are trained elsewhere may be."""
@@ -80,7 +81,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     state = {f"network.{k}": v.detach().cpu() for k, v in network.state_dict().items()}
     # statistics span several orders of magnitude: too wide for float16
-    wide = ("feature_mean", "feature_std")
+    wide = ("mean", "std")
     tensors: dict[str, Tensor] = {
         k: (v if k.endswith(wide) else v.half()).contiguous().clone() for k, v in state.items()
     }
@@ -95,6 +96,7 @@ def save_model(
         "network": network.spec.to_json(),
         "views": asdict(views),
         "features": list(FEATURE_NAMES),
+        **({"contact": list(CONTACT_NAMES)} if network.graph is not None else {}),
         "weights": {"file": WEIGHTS, "sha256": sha256_of(path), "bytes": size},
     }
     (folder / CARD).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")

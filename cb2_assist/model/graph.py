@@ -77,6 +77,7 @@ class Judge(nn.Module):
 
     def __init__(self, measures: int, hidden: int, dropout: float = 0.3) -> None:
         super().__init__()
+        self.measures, self.hidden, self.dropout = measures, hidden, dropout
         self.register_buffer("mean", torch.zeros(measures))
         self.register_buffer("std", torch.ones(measures))
         self.layers = nn.Sequential(
@@ -106,10 +107,20 @@ class NeighbourGraph(nn.Module):
         super().__init__()
         self.pair = Judge(features, hidden)
         self.contact = Judge(measures, hidden // 2)
+        # fitted by themselves, before the token (`learning.first_stage`)
+        self.pair.requires_grad_(False)
+        self.contact.requires_grad_(False)
         F = len(GRAPH_NAMES)
         self.register_buffer("value_mean", torch.zeros(F))
         self.register_buffer("value_std", torch.ones(F))
         self.token = nn.Sequential(nn.Linear(F, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def train(self, mode: bool = True) -> NeighbourGraph:
+        """As for any module; the judges always answer without dropout."""
+        super().train(mode)
+        self.pair.eval()
+        self.contact.eval()
+        return self
 
     def values(self, features_BF: Tensor, neighbours_BKSM: Tensor) -> Tensor:
         """`graph_values` of measured sites."""

@@ -11,6 +11,7 @@ from cb2_assist.core.channels import VIEW_SIZE_PX, EmChannel
 from cb2_assist.views.encode import downsample_em, downsample_geometry, encode
 from cb2_assist.views.hitmap import HitMap
 from cb2_assist.views.stack import ViewStack
+from cb2_assist.views.surroundings import split_vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,13 @@ class NetworkInput:
         geometry: float16, (3, 7, px, px).
         em: uint8, (3, 3, px, px), not yet scaled.
         features: float32, (F,).
+        neighbours: float32, `views.surroundings.SHAPE`; None where they were not measured.
     """
 
     geometry: NDArray[np.float16]
     em: NDArray[np.uint8]
     features: NDArray[np.float32]
+    neighbours: NDArray[np.float32] | None = None
 
 
 def network_input(stack: ViewStack, image_px: int) -> NetworkInput:
@@ -45,7 +48,8 @@ def network_input(stack: ViewStack, image_px: int) -> NetworkInput:
         geometry = encode(stack.profile, hits, stack.extent_nm)
     else:
         geometry = downsample_geometry(stack.geometry(), factor)
-    return NetworkInput(geometry, downsample_em(stack.em, factor), stack.features)
+    features, neighbours = split_vector(stack.features)
+    return NetworkInput(geometry, downsample_em(stack.em, factor), features, neighbours)
 
 
 def scale_em(em: NDArray[np.uint8]) -> NDArray[np.float32]:

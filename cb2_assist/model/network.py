@@ -6,8 +6,9 @@ F = features, K = third segments, S = sides, M = contact measures, H/W = pixels.
 Two patch embeddings (7-channel geometry, 3-channel EM) share one timm encoder, as in
 ConnectomeBench2 (arXiv 2606.21116). Beyond it: each view knows which one it is, and the views, a
 token made of the contact features and one made of the neighbour graph (`model.graph`) are combined
-by attention before the heads answer, so that the network gives one number per decision. Any subset of the tokens is a valid input: training drops
-them at random, and the page asks each view alone for its own opinion.
+by attention before the heads answer, so that the network gives one number per decision. Any subset
+of the tokens is a valid input: training drops them at random, and the page asks each view alone for
+its own opinion.
 """
 
 from __future__ import annotations

@@ -12,15 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import Kind, ModelOutput, ViewScore
 from cb2_assist.model.cb2_network import Cb2ViT
 from cb2_assist.model.checkpoint import Model, load_model
 from cb2_assist.model.inputs import NetworkInput, network_input, scale_em
-from cb2_assist.model.network import N_GEOMETRY, N_TOKENS, N_VIEWS, TASKS, MultiTaskViT
+from cb2_assist.model.network import (
+    GRAPH_TOKEN,
+    N_GEOMETRY,
+    N_TOKENS,
+    N_VIEWS,
+    TASKS,
+    TOKEN_NAMES,
+    MultiTaskViT,
+)
 from cb2_assist.model.view_average import answer_by_views, answer_subsets
 from cb2_assist.views.stack import ViewStack
+from cb2_assist.views.surroundings import SHAPE
 
 _GPU_BATCH = 16
 
@@ -106,27 +114,25 @@ class Predictor:
         # TF32 would round a GPU's answers to three digits
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             tokens = self._tokens(network, inputs)
-            # row 0 of a decision: all tokens; rows 1..7: each token alone
-            rows = 1 + N_TOKENS
-            absent = torch.ones(rows, N_TOKENS, dtype=torch.bool, device=self.device)
-            absent[0] = False
-            absent[1:].fill_diagonal_(False)
             B = len(stacks)
+            rows = 1 + N_TOKENS
+            absent = torch.from_numpy(_each_alone(_there(network, inputs))).to(self.device)
             logit, embedding = network.decide(
-                tokens.repeat_interleave(rows, 0), absent.repeat(B, 1), task.repeat_interleave(rows)
+                tokens.repeat_interleave(rows, 0), absent, task.repeat_interleave(rows)
             )
             logits = logit.view(B, rows).double().cpu().numpy()
             embeddings = embedding.view(B, rows, -1)[:, 0].float().cpu().numpy()
         reference = self.model.ood
         nowhere = np.full(len(stacks), np.nan)
         distance = nowhere if reference is None else reference.distance(embeddings)
-        names = (*VIEW_NAMES, "features")
+        there = _there(network, inputs)
         return [
             ModelOutput(
                 float(logits[b, 0]),
                 tuple(
                     ViewScore(n, float(1 / (1 + np.exp(-logits[b, 1 + i]))))
-                    for i, n in enumerate(names)
+                    for i, n in enumerate(TOKEN_NAMES)
+                    if there[b, i]
                 ),
                 float(distance[b]),
             )
@@ -149,7 +155,7 @@ class Predictor:
 
         Args:
             inputs: n decisions; what is absent may hold anything finite.
-            present: Which tokens there are, (n, `N_TOKENS`): `VIEW_NAMES`, then the features.
+            present: Which tokens there are, (n, `N_TOKENS`), in the order of `TOKEN_NAMES`.
             kinds: Which question each is.
             subsets: Positions of the tokens that each answer may use.
 
@@ -175,7 +181,9 @@ class Predictor:
         jobs: Sequence[tuple[NetworkInput, NDArray[np.bool_], Kind]],
         allowed: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
-        used = np.stack([present for _, present, _ in jobs])[:, None] & allowed
+        there = np.stack([present for _, present, _ in jobs])
+        there &= _there(network, [x for x, _, _ in jobs])
+        used = there[:, None] & allowed
         empty = np.logical_not(used.any(axis=2))
         # attention needs something to look at; the answer is thrown away
         absent = torch.from_numpy(~(used | np.expand_dims(empty, 2))).to(self.device)
@@ -203,12 +211,19 @@ class Predictor:
             view[N_GEOMETRY:].repeat(B),
         )
         n = B * N_GEOMETRY
-        features = net.feature_tokens(to([x.features for x in inputs]))
+        features = to([x.features for x in inputs])
+        token = net.feature_tokens(features)
+        graph = torch.zeros_like(token)
+        if net.graph is not None:
+            nothing = np.zeros(SHAPE, np.float32)
+            around = [nothing if x.neighbours is None else x.neighbours for x in inputs]
+            graph = net.graph_tokens(features, to(around))
         return torch.cat(
             [
                 cls[:n].view(B, N_GEOMETRY, -1),
                 cls[n:].view(B, N_VIEWS - N_GEOMETRY, -1),
-                features[:, None],
+                token[:, None],
+                graph[:, None],
             ],
             1,
         )
@@ -216,3 +231,25 @@ class Predictor:
     def close(self) -> None:
         """Stop the worker threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _there(network: MultiTaskViT, inputs: Sequence[NetworkInput]) -> NDArray[np.bool_]:
+    """Which tokens each decision can have, (n, `N_TOKENS`)."""
+    out = np.ones((len(inputs), N_TOKENS), bool)
+    if network.graph is None:
+        out[:, GRAPH_TOKEN] = False
+    else:
+        out[:, GRAPH_TOKEN] = [x.neighbours is not None for x in inputs]
+    return out
+
+
+def _each_alone(there: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Absent tokens of 1 + `N_TOKENS` rows a decision: all that there are, then each one alone.
+
+    The answer of a token that is not there means nothing; attention needs something to look at.
+    """
+    n = len(there)
+    absent = np.ones((n, 1 + N_TOKENS, N_TOKENS), bool)
+    absent[:, 0] = ~there
+    absent[:, 1:] = ~np.eye(N_TOKENS, dtype=bool)
+    return absent.reshape(-1, N_TOKENS)

@@ -44,10 +44,11 @@ from cb2_assist.settings import (
 )
 from cb2_assist.suggestions.calibration import Calibrator
 from cb2_assist.suggestions.reach import Reach
-from cb2_assist.views.features import has_interface, site_features
+from cb2_assist.views.features import has_interface
 from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
+from cb2_assist.views.surroundings import site_vector
 
 
 class Predictor(Protocol):
@@ -75,6 +76,8 @@ class ModelFacts:
     """`model.card.ViewSpec.site_nm`; None: `extent_nm`."""
     uncalibrated: str = ""
     """`SuggestionList.uncalibrated`."""
+    reads_neighbours: bool = False
+    """Whether the model also wants `views.surroundings`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +331,7 @@ class Pipeline:
             extent_nm=self.facts.extent_nm,
             profile=self.facts.profile,
             statistics=statistics,
-            features=site_features(window, statistics),
+            features=site_vector(window, statistics, neighbours=self.facts.reads_neighbours),
             meshes=self._meshes(window.site),
             em_oblique=self.facts.em_oblique,
             em_extent_nm=self.facts.em_extent_nm,

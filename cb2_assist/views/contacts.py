@@ -64,7 +64,9 @@ def codes(label: Array, seg: Array, lo: Array, hi: Array) -> tuple[Array, Array]
 
 
 @kernel
-def faces_with_others(code: Array, at: Array, res: Array, radius_nm: float, gap: int) -> Array:
+def faces_with_others(  # noqa: C901 - one loop nest
+    code: Array, at: Array, res: Array, radius_nm: float, gap: int
+) -> Array:
     """Faces between a side and another segment, through at most ``gap`` background voxels.
 
     Args:

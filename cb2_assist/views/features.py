@@ -296,24 +296,3 @@ def gaussian(sigma_vx: float) -> NDArray[np.float32]:
     w = np.exp(-0.5 * (np.arange(-r, r + 1) / sigma_vx) ** 2)
     weights: NDArray[np.float32] = (w / w.sum()).astype(np.float32)
     return weights
-
-
-def warm_up() -> None:
-    """Compile the kernels, or load them from the cache, on a toy site."""
-    # imported here: only the warm-up builds a site of its own
-    from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
-    from cb2_assist.core.records import Kind, SegmentId, Site
-    from cb2_assist.datasets.source import Cutout
-    from cb2_assist.views.site import build_window
-
-    size, res = 24, Resolution(10, 10, 10)
-    seg = np.zeros((size, size, size), np.uint64, order="F")
-    seg[:12], seg[12:] = 1, 2
-    em = np.asfortranarray((np.indices(seg.shape).sum(0) * 3).astype(np.uint8))
-    box = BoxVx(PointVoxel(0, 0, 0), PointVoxel(size, size, size))
-    site = Site(Kind.JOIN, SegmentId(1), SegmentId(2), PointNm(120, 120, 120))
-    # a crop of a larger cutout and a cutout that was read alone differ in memory layout, and each
-    # layout is compiled apart
-    for half_width_nm in (100.0, 200.0):
-        window = build_window(Cutout(box, res, em, seg), site, half_width_nm, box)
-        site_features(window, EmStatistics(100.0, 30.0))

@@ -80,7 +80,7 @@ class ViewStack:
     Attributes:
         hits: Geometry before encoding.
         em: uint8, (`EmView`, `EmChannel`, row, column).
-        features: float32, (feature,), from `views.features`.
+        features: float32, (number,), from `views.surroundings.site_vector`.
         extent_nm: Half width of every view, EM planes excepted where `em_extent_nm` is given.
         profile: ``cb2`` or ``clean``.
         em_oblique: uint8, (`EmChannel`, row, column): the best tilted plane through a join; None

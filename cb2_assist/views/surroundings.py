@@ -9,12 +9,20 @@ it is as pure as the views. Lengths are nm, grey levels are z-scores of the data
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.views import contacts, measures
-from cb2_assist.views.features import CONTACT_RADIUS_NM, GAP_NM, gaussian
+from cb2_assist.views.features import (
+    CONTACT_RADIUS_NM,
+    FEATURE_NAMES,
+    GAP_NM,
+    gaussian,
+    site_features,
+)
 from cb2_assist.views.site import SiteWindow
 
 NEIGHBOURS = 16
@@ -38,6 +46,38 @@ CONTACT_NAMES: tuple[str, ...] = (
 """Of one contact. ``there`` is 1 where the two touch; without it the rest is 0."""
 SHAPE = (NEIGHBOURS, SIDES, len(CONTACT_NAMES))
 """Third segment, side A or B, measure."""
+
+
+def site_vector(
+    window: SiteWindow, statistics: EmStatistics, *, neighbours: bool
+) -> NDArray[np.float32]:
+    """All that is measured of one site, as it is kept with its views.
+
+    Args:
+        window: The site with its labels.
+        statistics: Mean and deviation of the dataset's EM, grey levels.
+        neighbours: Also the contacts with third segments, for models with a graph token.
+
+    Returns:
+        float32: `FEATURE_NAMES`, then, where asked for, `surroundings` in C order.
+    """
+    features = site_features(window, statistics)
+    if not neighbours:
+        return features
+    return np.concatenate([features, surroundings(window, statistics)[0].ravel()])
+
+
+def split_vector(
+    vector: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Features and surroundings of a `site_vector`; None where those were not measured.
+
+    A vector of any other length, e.g. of no features at all, has no surroundings.
+    """
+    n = len(FEATURE_NAMES)
+    if len(vector) != n + math.prod(SHAPE):
+        return vector, None
+    return vector[:n], vector[n:].reshape(SHAPE)
 
 
 def surroundings(
@@ -170,3 +210,24 @@ def _describe(
         float(np.log1p(volumes[1])),
         away_nm,
     ]
+
+
+def warm_up() -> None:
+    """Compile what measures a site, or load it from the cache, on a toy site."""
+    # imported here: only the warm-up builds a site of its own
+    from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
+    from cb2_assist.core.records import Kind, SegmentId, Site
+    from cb2_assist.datasets.source import Cutout
+    from cb2_assist.views.site import build_window
+
+    size, res = 24, Resolution(10, 10, 10)
+    seg = np.zeros((size, size, size), np.uint64, order="F")
+    seg[:12], seg[12:], seg[:, 16:] = 1, 2, 3
+    em = np.asfortranarray((np.indices(seg.shape).sum(0) * 3).astype(np.uint8))
+    box = BoxVx(PointVoxel(0, 0, 0), PointVoxel(size, size, size))
+    site = Site(Kind.JOIN, SegmentId(1), SegmentId(2), PointNm(120, 120, 120))
+    # a crop of a larger cutout and a cutout that was read alone differ in memory layout, and each
+    # layout is compiled apart
+    for half_width_nm in (100.0, 200.0):
+        window = build_window(Cutout(box, res, em, seg), site, half_width_nm, box)
+        site_vector(window, EmStatistics(100.0, 30.0), neighbours=True)

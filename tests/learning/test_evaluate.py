@@ -114,7 +114,7 @@ def test_a_volume_with_truth_gives_the_agreed_file(tmp_path, capsys, beads) -> N
     for entry in got["tasks"].values():
         is_task(entry)
     join = got["tasks"]["join"]
-    assert set(join["by"]["modality"]) == {"em", "geometry", "both", "features"}
+    assert set(join["by"]["modality"]) == {"em", "geometry", "both", "features", "neighbours"}
     assert set(join["by"]["sample_type"]) == {"touching_pair"}
     assert set(join["by"]["species"]) == {"fly"}
     assert {"model", "baseline"} == set(join["subsets"]["all"])

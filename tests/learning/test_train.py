@@ -50,6 +50,7 @@ def trainer(folder, data, recipe=RECIPE, network=TINY_NETWORK):
     made = Trainer(folder, network, recipe, ALONE, quiet)
     if not made.resume():
         made.fit_scale(data)
+    made.fit_graph(data)
     return made
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fixtures_model import EXTENT_NM
+from fixtures_model import EXTENT_NM, TINY_NETWORK, tiny_model
 from neurites import DUMBBELL, PARTNER, neurites
 from scenes_of_sites import stacks_of
 
@@ -13,7 +13,9 @@ from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import Kind
 from cb2_assist.model.checkpoint import load_model
 from cb2_assist.model.inputs import network_input
+from cb2_assist.model.network import GRAPH_TOKEN, N_TOKENS, TOKEN_NAMES
 from cb2_assist.model.predictor import Predictor, choose_device
+from cb2_assist.views.features import FEATURE_NAMES
 
 N = 20
 
@@ -41,11 +43,11 @@ def one_by_one(predictor, questions):
     return numbers([predictor.predict([s], [k])[0] for s, k in zip(*questions, strict=True)])
 
 
-def test_each_view_and_the_features_give_their_opinion(predictor, questions):
+def test_each_view_and_what_is_measured_give_their_opinion(predictor, questions):
     stacks, kinds = questions
     output = predictor.predict(stacks[:1], kinds[:1])[0]
 
-    assert [v.name for v in output.views] == [*VIEW_NAMES, "features"]
+    assert [v.name for v in output.views] == [*TOKEN_NAMES]
     assert all(0 < v.score < 1 for v in output.views)
 
 
@@ -91,7 +93,8 @@ def test_the_input_is_the_stack_made_smaller(questions, tiny_model_folder):
 
     assert x.geometry.shape == (3, 7, px, px)
     assert x.em.shape == (3, 3, px, px)
-    assert np.array_equal(x.features, stack.features)
+    both = np.concatenate([x.features, x.neighbours.ravel()])
+    assert np.array_equal(both, stack.features)
     np.testing.assert_array_equal(
         x.geometry[:, 0] > 0, stack.geometry()[:, 0, :: 224 // px, :: 224 // px] > 0
     )
@@ -122,9 +125,9 @@ def test_present_gpus_are_used(monkeypatch):
 def test_some_tokens_alone_give_what_they_give_among_the_others(predictor, questions, one_by_one):
     stacks, kinds = questions
     inputs = [network_input(s, predictor.model.views.image_px) for s in stacks]
-    present = np.ones((N, 7), bool)
+    present = np.ones((N, N_TOKENS), bool)
     present[3, :3] = False
-    got = predictor.subset_logits(inputs, present, kinds, [range(7), [4], range(3)])
+    got = predictor.subset_logits(inputs, present, kinds, [range(N_TOKENS), [4], range(3)])
 
     whole = [i for i in range(N) if i != 3]
     np.testing.assert_allclose(got[whole, 0], one_by_one[whole, 0], atol=1e-5)
@@ -137,11 +140,38 @@ def test_what_an_absent_view_holds_changes_nothing(predictor, questions):
     stacks, kinds = questions
     one = network_input(stacks[0], predictor.model.views.image_px)
     other = replace(one, em=np.full_like(one.em, 200))
-    present = np.array([[True] * 3 + [False] * 3 + [True]] * 2)
+    present = np.array([[True] * 3 + [False] * 3 + [True] * 2] * 2)
 
-    first, second = predictor.subset_logits([one, other], present, kinds[:1] * 2, [range(7)])
+    first, second = predictor.subset_logits([one, other], present, kinds[:1] * 2, [range(N_TOKENS)])
     assert first == second
 
 
+def test_neighbours_that_were_not_measured_are_absent(predictor, questions):
+    """As in views kept by an earlier version."""
+    stacks, kinds = questions
+    old = [replace(s, features=s.features[: len(FEATURE_NAMES)]) for s in stacks[:2]]
+    inputs = [network_input(s, predictor.model.views.image_px) for s in stacks[:2]]
+    got = predictor.predict(old, kinds[:2])
+    without = predictor.subset_logits(
+        inputs, np.ones((2, N_TOKENS), bool), kinds[:2], [range(GRAPH_TOKEN), range(N_TOKENS)]
+    )
+
+    assert [v.name for v in got[0].views] == [*VIEW_NAMES, "features"]
+    np.testing.assert_allclose([o.logit for o in got], without[:, 0], atol=1e-5)
+    assert np.abs(without[:, 0] - without[:, 1]).min() > 1e-4
+
+
+def test_a_network_without_a_graph_answers_from_the_rest(tmp_path, questions):
+    stacks, kinds = questions
+    folder = tiny_model(tmp_path / "m", spec=replace(TINY_NETWORK, contact_measures=0))
+    made = Predictor.open(folder, "cpu", threads=1)
+    short = [replace(s, features=s.features[: len(FEATURE_NAMES)]) for s in stacks[:2]]
+    answers, alike = made.predict(stacks[:2], kinds[:2]), made.predict(short, kinds[:2])
+    made.close()
+
+    assert [v.name for v in answers[0].views] == [*VIEW_NAMES, "features"]
+    np.testing.assert_array_equal(numbers(answers), numbers(alike))
+
+
 def test_no_decisions_have_no_subsets(predictor):
-    assert predictor.subset_logits([], np.ones((0, 7), bool), [], [[0], [1]]).shape == (0, 2)
+    assert predictor.subset_logits([], np.ones((0, N_TOKENS), bool), [], [[0], [1]]).shape == (0, 2)
