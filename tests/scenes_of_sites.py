@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.source import Cutout, EmStatistics

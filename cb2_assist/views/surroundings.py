@@ -107,7 +107,7 @@ def surroundings(
     face_nm2 = np.prod(res) / res
     size = SIDES * len(ids)
     number = np.bincount(key, minlength=size)
-    area = np.bincount(key, face_nm2[faces[:, 6]], minlength=size)
+    area = np.bincount(key, face_nm2[faces[:, 6]], minlength=size).astype(np.float64)
     area[number < _LEAST_FACES] = 0
     total = area.reshape(-1, SIDES).sum(1)
     # ids break ties, so that the order is the site's and not the scan's
@@ -121,8 +121,8 @@ def surroundings(
     em = np.ascontiguousarray(em)
     p, q = thinned[:, :3], thinned[:, 3:6]
     near = measures.ranges_near(em.shape, (p + q) // 2, (p + q + 1) // 2, measures.SAMPLE_REACH)
-    weights = [gaussian(_SMOOTH_NM / r) for r in res]
-    smooth = measures.blur_near(em, *weights, near)
+    wx, wy, wz = (gaussian(_SMOOTH_NM / r) for r in res)
+    smooth = measures.blur_near(em, wx, wy, wz, near)
     away = np.maximum(1, np.rint(_PROFILE_NM / res)).astype(np.int64)
     seen = contacts.look(em, smooth, thinned, _UNIT_NM / res, away).astype(np.float64)
     voxels, grey = contacts.greys(code, em, 3 + len(ids))
