@@ -116,7 +116,8 @@ class MultiTaskViT(nn.Module):
         self.task_query = nn.Parameter(torch.zeros(len(TASKS), D))
         nn.init.trunc_normal_(self.task_query, std=0.02)
         self.token_norm = nn.LayerNorm(D)
-        self.fusion = nn.MultiheadAttention(D, 3, batch_first=True)
+        # three heads as in ViT-Tiny; ViT-L's width has no third
+        self.fusion = nn.MultiheadAttention(D, 3 if D % 3 == 0 else 4, batch_first=True)
         self.fusion_mlp = nn.Sequential(
             nn.LayerNorm(D), nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D)
         )
