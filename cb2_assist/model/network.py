@@ -90,6 +90,7 @@ class MultiTaskViT(nn.Module):
                 in_chans=len(GeometryChannel),
                 num_classes=0,
                 drop_path_rate=spec.stochastic_depth,
+                dynamic_img_size=False,  # some default to patches that stay an image
             )
         except (RuntimeError, ValueError, TypeError) as e:
             raise ModelError(
