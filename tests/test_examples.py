@@ -85,6 +85,13 @@ def test_without_a_folder_the_usage_is_said(tmp_path, name):
     assert done.stderr == f"usage: python examples/{name} OUT\n"
 
 
+def test_fetching_says_what_it_would_do_without_a_folder(tmp_path):
+    """The rest is in test_fetch_training_data.py."""
+    done = run("fetch_training_data.py", home=tmp_path, code=2)
+    assert done.stderr.startswith("usage: fetch_training_data.py")
+    assert "DATA" in done.stderr
+
+
 def test_every_example_is_tested_here():
     text = Path(__file__).read_text()
     names = [p.name for p in EXAMPLES.glob("*.py")]

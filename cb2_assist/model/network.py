@@ -97,6 +97,7 @@ class MultiTaskViT(nn.Module):
                 in_chans=len(GeometryChannel),
                 num_classes=0,
                 drop_path_rate=spec.stochastic_depth,
+                dynamic_img_size=False,  # some default to patches that stay an image
             )
         except (RuntimeError, ValueError, TypeError) as e:
             raise ModelError(
@@ -128,7 +129,8 @@ class MultiTaskViT(nn.Module):
         self.task_query = nn.Parameter(torch.zeros(len(TASKS), D))
         nn.init.trunc_normal_(self.task_query, std=0.02)
         self.token_norm = nn.LayerNorm(D)
-        self.fusion = nn.MultiheadAttention(D, 3, batch_first=True)
+        # three heads as in ViT-Tiny; ViT-L's width has no third
+        self.fusion = nn.MultiheadAttention(D, 3 if D % 3 == 0 else 4, batch_first=True)
         self.fusion_mlp = nn.Sequential(
             nn.LayerNorm(D), nn.Linear(D, 2 * D), nn.GELU(), nn.Linear(2 * D, D)
         )
