@@ -180,6 +180,8 @@ def test_from_the_command_line_to_a_model_that_suggests(tmp_path, capsys):
     assert card["seed"] == 0
     assert set(card["calibration"]) == set(card["base_rates"]) == {"join", "cut"}
     assert card["weights"]["bytes"] <= 16_000_000
+    found = card["ood"]["auroc"]
+    assert found[card["ood"]["default"]] == max(found.values())
 
     assistant = build_assistant(DatasetChoice(file=file), model=out / "model", device="cpu")
     try:
