@@ -109,7 +109,7 @@ class VolumeJudge:
     def _judge(
         self, kind: Kind, sample_type: str, examples: Iterator[Example], total: int | None
     ) -> tuple[Judged, NDArray[np.float32]]:
-        look = _looker(self._views, grey_statistics(self._volume), self._volume)
+        look = looker(self._views, grey_statistics(self._volume), self._volume)
         key: list[str] = []
         answer: list[bool] = []
         group: list[str] = []
@@ -180,9 +180,11 @@ def fit_baseline(volume: Volume, table: PairTable, extent_nm: float) -> Baseline
     return fitted
 
 
-def _looker(
+def looker(
     views: ViewSpec, statistics: EmStatistics, volume: Volume
 ) -> Callable[[SiteWindow], ViewStack]:
+    """Makes the views of a window of the volume, as the page does."""
+
     def look(window: SiteWindow) -> ViewStack:
         seen = window
         if views.reach_nm > window.half_width_nm:
