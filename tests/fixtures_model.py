@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 from cb2_assist.core.records import Kind
-from cb2_assist.model.card import OodReference, ViewSpec
+from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.checkpoint import save_model
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.ood.distances import DISTANCES
+from cb2_assist.model.ood.reference import OodReference, TaskReference
 from cb2_assist.views.surroundings import CONTACT_NAMES
 
 EXTENT_NM = 320.0
@@ -34,12 +36,24 @@ def tiny_network(seed: int = 0, spec: NetworkSpec = TINY_NETWORK) -> MultiTaskVi
 
 
 def tiny_ood(network: MultiTaskViT) -> OodReference:
-    """Distances with mean 0 and unit covariance; percentiles 0..20."""
+    """Mean 0 and unit covariance; percentiles are 0..20 for joins and 0..40 for cuts."""
     width = network.task_query.shape[1]
+    unit, zero = np.eye(width, dtype=np.float32), np.zeros((1, width), np.float32)
+    tensors = {
+        "means": zero,
+        "whiten": unit,
+        "background_mean": zero,
+        "background_whiten": unit,
+        "sample": unit[:20].astype(np.float16),
+    }
     return OodReference(
-        np.zeros(width, np.float32),
-        np.eye(width, dtype=np.float32),
-        np.linspace(0, 20, 101).astype(np.float32),
+        "mahalanobis",
+        {
+            kind: TaskReference(
+                tensors, dict.fromkeys(DISTANCES, np.linspace(0, most, 101).astype(np.float32))
+            )
+            for kind, most in ((Kind.JOIN, 20), (Kind.CUT, 40))
+        },
     )
 
 

@@ -157,7 +157,7 @@ def train(
             out=out,
             name=name,
             below_z=below_z,
-            validation_z=_slab(val_z),
+            validation_z=slab(val_z, "--val-z"),
             merges=merges,
             calibration_from=calibration_from,
             device=device,
@@ -181,7 +181,12 @@ def _quota(text: str) -> tuple[str, float]:
         raise UsageError(f"--quota takes TYPE=SHARE, e.g. parallel=0.1, got {text!r}.") from None
 
 
-def _slab(text: str | None) -> tuple[int, int] | None:
+def slab(text: str | None, option: str) -> tuple[int, int] | None:
+    """Two voxel planes, LO:HI.
+
+    Raises:
+        UsageError: It is anything else.
+    """
     if text is None:
         return None
     try:
@@ -189,7 +194,7 @@ def _slab(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         low, high = 0, 0
     if not 0 <= low < high:
-        raise UsageError(f"--val-z takes two voxel planes LO:HI with LO < HI, got {text!r}.")
+        raise UsageError(f"{option} takes two voxel planes LO:HI with LO < HI, got {text!r}.")
     return low, high
 
 

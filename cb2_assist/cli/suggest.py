@@ -74,8 +74,9 @@ def suggest(
             if s.site.partner
             else f"cut {s.site.segment}"
         )
-        mark = "  not reliable here" if s.ood.flag else ""
-        click.echo(f"{s.confidence:6.1%}  {what}  {s.reason}{mark}")
+        # as on the page: a number that does not hold is not shown
+        number = "not reliable here" if s.ood.flag else f"{s.confidence:6.1%}"
+        click.echo(f"{number:17}  {what}  {s.reason}")
     for words in (found.note, found.uncalibrated):
         if words:
             click.echo(words)

@@ -131,7 +131,8 @@ class ModelOutput:
     """Decision-level log-odds at the training prior."""
     views: tuple[ViewScore, ...]
     ood_distance: float
-    """Mahalanobis distance of the decision embedding to the training set; NaN: not known."""
+    """Of the decision embedding to those of training, by the model's own distance; NaN: not known.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Ood:
     """How unusual the site is for the model."""
 
     percentile: float
-    """0..100: share of training decisions that lie nearer to the training mean."""
+    """0..100: share of held-out decisions of this question that lie nearer to those of training."""
     flag: bool
     """True: the confidence is not reliable here."""
 

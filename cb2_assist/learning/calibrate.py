@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from cb2_assist.core.errors import DatasetError
-from cb2_assist.model.card import OodReference
 
 _DRAWS = 40
 _REFERENCE = 400
@@ -88,27 +87,3 @@ def _fit(
 
     best = optimize.minimize(loss, np.zeros(2), method="Nelder-Mead")
     return float(np.exp(best.x[0])), float(best.x[1]) if with_bias else 0.0
-
-
-def fit_ood(
-    training: NDArray[np.float32], held_out: NDArray[np.float32], *, ridge: float = 0.05
-) -> OodReference:
-    """Mahalanobis reference of decision embeddings (Lee et al., NeurIPS 2018, one class).
-
-    Args:
-        training: (n, D) embeddings that give mean and covariance.
-        held_out: (m, D) embeddings that give the percentiles: distances of examples that the
-            network has fitted are too small.
-        ridge: Added to the covariance, as a share of its mean variance.
-    """
-    x = training.astype(np.float64)
-    mean = x.mean(0)
-    cov = np.cov(x - mean, rowvar=False)
-    cov += ridge * np.trace(cov) / len(cov) * np.eye(len(cov))
-    w, v = np.linalg.eigh(cov)
-    reference = OodReference(
-        mean.astype(np.float32), (v / np.sqrt(w)).astype(np.float32), np.zeros(101, np.float32)
-    )
-    distances = reference.distance(held_out)
-    percentiles = np.maximum.accumulate(np.quantile(distances, np.linspace(0, 1, 101)))
-    return OodReference(reference.mean, reference.whiten, percentiles.astype(np.float32))

@@ -254,7 +254,7 @@ def cut_examples(
     for i in rng.permutation(wrong)[:merges]:
         a, b = table.a[i], table.b[i]
         at = PointNm.of(table.point_nm[i])
-        part = _crop(volume, at, half_width_nm * 2)
+        part = crop_round(volume, at, half_width_nm * 2)
         seg = part.seg.copy(order="F")
         seg[seg == b] = a
         merged = Volume(part.name, part.box, part.resolution, part.em, seg, part.truth)
@@ -263,12 +263,13 @@ def cut_examples(
     right = np.flatnonzero(table.pure())
     for i in rng.permutation(right)[: merges // 2]:
         at = PointNm.of(table.point_nm[i])
-        part = _crop(volume, at, half_width_nm * 2)
+        part = crop_round(volume, at, half_width_nm * 2)
         sites = _neck_sites(part, int(table.a[i]), at, half_width_nm, necks_per_segment)
         yield from _answered(part, sites, half_width_nm, volume.box, WHOLE)
 
 
-def _crop(volume: Volume, at: PointNm, half_width_nm: float) -> Volume:
+def crop_round(volume: Volume, at: PointNm, half_width_nm: float) -> Volume:
+    """The part within a site window's box."""
     box = window_box(at, half_width_nm, volume.resolution, volume.box)
     s = tuple(slice(i - o, j - o) for i, j, o in zip(box.lo, box.hi, volume.box.lo, strict=True))
     return Volume(volume.name, box, volume.resolution, volume.em[s], volume.seg[s], volume.truth[s])
@@ -308,7 +309,7 @@ def _answered(
             window = build_window(part.cutout, site, half_width_nm, bounds)
         except AssistError:
             continue
-        answer = cut_answer(window, _crop(part, site.point, half_width_nm).truth)
+        answer = cut_answer(window, crop_round(part, site.point, half_width_nm).truth)
         if answer is not None:
             yield Example(window, answer[0], answer[1], -1, sample_type)
 

@@ -112,7 +112,7 @@ class VolumeJudge:
         self, kind: Kind, sample_type: str, examples: Iterator[Example], total: int | None
     ) -> tuple[Judged, NDArray[np.float32]]:
         statistics = grey_statistics(self._volume)
-        look = _looker(self._views, statistics, self._volume, neighbours=self._neighbours)
+        look = looker(self._views, statistics, self._volume, neighbours=self._neighbours)
         key: list[str] = []
         answer: list[bool] = []
         group: list[str] = []
@@ -183,9 +183,11 @@ def fit_baseline(volume: Volume, table: PairTable, extent_nm: float) -> Baseline
     return fitted
 
 
-def _looker(
+def looker(
     views: ViewSpec, statistics: EmStatistics, volume: Volume, *, neighbours: bool
 ) -> Callable[[SiteWindow], ViewStack]:
+    """Makes the views of a window of the volume, as the page does."""
+
     def look(window: SiteWindow) -> ViewStack:
         seen = window
         if views.reach_nm > window.half_width_nm:

@@ -19,10 +19,12 @@ from cb2_assist.core.errors import SegmentNotFoundError, UsageError
 from cb2_assist.core.geometry import BoxVx, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.local import open_dataset_file
-from cb2_assist.learning.calibrate import fit_ood, fit_scale
+from cb2_assist.learning.calibrate import fit_scale
 from cb2_assist.learning.distributed import Team, team
 from cb2_assist.learning.examples import Volume, cut_answer, pure_bodies
 from cb2_assist.learning.metrics import figures
+from cb2_assist.learning.ood_chimera import chimeras
+from cb2_assist.learning.ood_fit import Embedded, choose, fit_reference
 from cb2_assist.learning.pair_types import Synapses, read_synapses
 from cb2_assist.learning.prepare import (
     Part,
@@ -40,6 +42,7 @@ from cb2_assist.learning.watch import line, validate, validation_figures
 from cb2_assist.model.card import UNCALIBRATED, ViewSpec, check_card
 from cb2_assist.model.checkpoint import MAX_BYTES, save_model
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.ood.reference import OodReference
 from cb2_assist.model.predictor import choose_device
 from cb2_assist.settings import SEARCH_RADIUS_NM
 from cb2_assist.views.site import build_window
@@ -48,6 +51,8 @@ _THICK = 1.5
 """Sections this many times thicker than pixels look different when seen from the side."""
 _OOD_SAMPLE = 300
 """Training decisions of each part behind the out-of-distribution reference."""
+_CHIMERAS = 300
+"""Held-out decisions of each part of which chimeras are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,8 @@ class Plan:
         merges: Synthetic merges for each of segments and true bodies.
         synapses: For each dataset a CSV of synapses (`pair_types.read_synapses`) or None; empty:
             none is known.
-        calibration_from: A model whose scales, base rates and distances are taken over: the final
-            fit includes the validation slab and cannot be calibrated on it.
+        calibration_from: A model whose scales, base rates and choice of distance are taken over:
+            the final fit includes the validation slab and cannot be calibrated on it.
     """
 
     datasets: tuple[Path, ...]
@@ -258,7 +263,6 @@ def _finish(
     say: Say,
 ) -> Path:
     network = trainer.averaged()
-    held: NDArray[np.float32] | None = None
     card: dict[str, Any] = {
         "name": plan.name,
         "made_by": f"cb2-assist {__version__}, torch {torch.__version__}, {platform.machine()}",
@@ -289,10 +293,9 @@ def _finish(
             card[key] = earlier.card[key]
         card["calibrated_on"] = f"{earlier.name}, the same recipe on less data"
     else:
-        held = _calibrate(card, network, validation)
+        _calibrate(card, network, validation)
         card["base_rates"] = _base_rates(plan, volumes, say)
-    inside = [part_logits(network, _some(p, _OOD_SAMPLE, plan.recipe.seed))[1] for p in training]
-    ood = fit_ood(np.concatenate(inside), held if held is not None else np.concatenate(inside))
+    ood, card["ood"] = _reference(plan, network, training, validation)
     folder = plan.out / "model"
     whole = save_model(folder, network, plan.views, ood, card)
     size = whole["weights"]["bytes"]
@@ -301,14 +304,46 @@ def _finish(
     return folder
 
 
-def _calibrate(
-    card: dict[str, Any], network: MultiTaskViT, validation: Sequence[Part]
-) -> NDArray[np.float32]:
-    """Put scales and validation figures on the card; returns the validation embeddings."""
-    logits, embeddings = {}, []
-    for part in validation:
-        logits[part.name], embedding = part_logits(network, part, modes=modes_of(network))
-        embeddings.append(embedding)
+def _reference(
+    plan: Plan, network: MultiTaskViT, training: Sequence[Part], validation: Sequence[Part]
+) -> tuple[OodReference, dict[str, Any]]:
+    """Where training lies, and how that was found, for the card."""
+    seed = plan.recipe.seed
+    inside = _embedded(network, [_some(p, _OOD_SAMPLE, seed) for p in training])
+    about: dict[str, Any] = {"n_training": len(inside)}
+    if plan.calibration_from:
+        earlier = check_card(plan.calibration_from)
+        reference = fit_reference(inside, seed=seed)
+        wanted = earlier.ood.default if earlier.ood is not None else reference.default
+        about["percentiles_from"] = "training decisions of other bodies: too near, if anything"
+        about["chosen"] = f"as {earlier.name}"
+        return replace(reference, default=wanted), about
+    held = _embedded(network, validation)
+    reference = fit_reference(inside, held, seed=seed)
+    strange = [chimeras(_some(p, _CHIMERAS, seed), seed=seed) for p in validation]
+    reference, found = choose(reference, held, _embedded(network, strange))
+    about |= {
+        "percentiles_from": "validation decisions",
+        "n_validation": len(held),
+        "chosen": "greatest AUROC of chimeras of validation decisions against these, mean over "
+        "questions",
+        "auroc": {k: round(v, 4) for k, v in found.items()},
+    }
+    return reference, about
+
+
+def _embedded(network: MultiTaskViT, parts: Sequence[Part]) -> Embedded:
+    return Embedded(
+        np.concatenate([part_logits(network, p)[1] for p in parts]),
+        np.concatenate([p.task for p in parts]),
+        np.concatenate([p.answer for p in parts]),
+        np.concatenate([p.group for p in parts]),
+    )
+
+
+def _calibrate(card: dict[str, Any], network: MultiTaskViT, validation: Sequence[Part]) -> None:
+    """Put scales and validation figures on the card."""
+    logits = {p.name: part_logits(network, p, modes=modes_of(network))[0] for p in validation}
     card["calibration"], card["validation"] = {}, {}
     for index, kind in enumerate(Kind):
         parts = [p for p in validation if (p.task == index).all()]
@@ -332,7 +367,6 @@ def _calibrate(
                     "equal_priors": {k: both[f"{k}_equal"] for k in ("ece15", "brier", "nll")},
                     "by_type": both["by_type"],
                 }
-    return np.concatenate(embeddings)
 
 
 def _types(part: Part) -> dict[str, int]:

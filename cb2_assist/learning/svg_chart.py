@@ -26,6 +26,8 @@ class Curve:
         x, y: Points, 0..1, in order.
         low, high: Ends of a bar through each point, e.g. an interval; None draws none.
         dots: Whether each point has a dot.
+        line: Whether points are joined.
+        marks: A short word beside each point; none draws none.
         steps: Whether the line is level up to each point from the x of the one before.
     """
 
@@ -36,6 +38,8 @@ class Curve:
     high: Floats | None = None
     dots: bool = False
     steps: bool = False
+    line: bool = True
+    marks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +110,19 @@ def _curve(curve: Curve, colour: str, dash: str) -> Iterator[str]:
     if curve.steps:
         between = (f"{_x(a):.1f},{_y(b):.1f}" for a, b in zip(x[:-1], y[1:], strict=True))
         points = [points[0], *(p for pair in zip(between, points[1:], strict=True) for p in pair)]
-    yield (
-        f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"'
-        + (f' stroke-dasharray="{dash}"/>' if dash else "/>")
-    )
+    if curve.line:
+        yield (
+            f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"'
+            + (f' stroke-dasharray="{dash}"/>' if dash else "/>")
+        )
     if curve.low is not None and curve.high is not None:
         for a, low, high in zip(x, curve.low, curve.high, strict=True):
             yield _line(_x(a), _y(low), _x(a), _y(high), colour)
     if curve.dots:
         for a, b in zip(x, y, strict=True):
             yield f'<circle cx="{_x(a):.1f}" cy="{_y(b):.1f}" r="3.5" fill="{colour}"/>'
+    for a, b, mark in zip(x, y, curve.marks, strict=False):
+        yield _text(round(_x(a) + 5, 1), round(_y(b) - 4, 1), mark, "start", 'font-size="9"')
 
 
 def _x(value: float) -> float:

@@ -9,22 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cb2_assist.core.channels import VIEW_SIZE_PX
 from cb2_assist.core.errors import AssistError, ModelError
+from cb2_assist.core.records import Kind
+from cb2_assist.model.ood.reference import PREFIX, OodReference, from_tensors, of_one_gaussian
 from cb2_assist.views.encode import check_profile
 from cb2_assist.views.features import FEATURE_NAMES
 from cb2_assist.views.surroundings import CONTACT_NAMES
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
-FORMAT = 1
+FORMAT = 2
+"""Of the cards that are written."""
+FORMATS = (1, FORMAT)
+"""That are read. Format 1 knows one Gaussian of all training decisions (`_read_ood`)."""
 CB2_ARCHITECTURE = "connectomebench2"
 """On a card's ``network`` of a `cb2_network.Cb2ViT`; others are `network.MultiTaskViT`."""
 UNCALIBRATED = "uncalibrated"
@@ -84,31 +88,6 @@ class ViewSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class OodReference:
-    """Where the training decisions lie, in the decision embedding.
-
-    Attributes:
-        mean: float32, (D,).
-        whiten: float32, (D, D): distance = norm((x - mean) @ whiten) (Mahalanobis).
-        percentiles: float32, (101,): distances below which 0..100 % of held-out decisions lie.
-    """
-
-    mean: NDArray[np.float32]
-    whiten: NDArray[np.float32]
-    percentiles: NDArray[np.float32]
-
-    def distance(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Mahalanobis distances, (n,), of embeddings (n, D)."""
-        z = (embeddings.astype(np.float64) - self.mean) @ self.whiten.astype(np.float64)
-        out: NDArray[np.float64] = np.sqrt((z**2).sum(1))
-        return out
-
-    def percentile(self, distance: float) -> float:
-        """Share in percent of held-out decisions that lie nearer."""
-        return float(np.interp(distance, self.percentiles, np.arange(101.0)))
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedCard:
     """A card whose weights file is the one that it names."""
 
@@ -126,9 +105,9 @@ class CheckedCard:
         """As on the card."""
         return str(self.card["name"])
 
-    def percentile(self, distance: float) -> float:
+    def percentile(self, kind: Kind, distance: float) -> float:
         """`OodReference.percentile`; 100 where there is no reference."""
-        return 100.0 if self.ood is None else self.ood.percentile(distance)
+        return 100.0 if self.ood is None else self.ood.percentile(kind, distance)
 
     @property
     def reads_neighbours(self) -> bool:
@@ -156,10 +135,11 @@ def read_card(folder: Path) -> dict[str, Any]:
         ) from e
     except ValueError as e:
         raise ModelError(f"{path} is not JSON: {e}. Restore the card or train again.") from e
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
+    if not isinstance(card, dict) or card.get("format") not in FORMATS:
         got = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise ModelError(
-            f"{path} has format {got!r}; this version reads format {FORMAT}. "
+            f"{path} has format {got!r}; this version reads formats "
+            f"{' and '.join(map(str, FORMATS))}. "
             "Update cb2-assist, or train again."
         )
     return card
@@ -214,27 +194,27 @@ def check_card(folder: Path) -> CheckedCard:
             f"not compute alike (it has {len(FEATURE_NAMES)}). Use the version that made it, or "
             "train again."
         )
-    ood = None if card.get("ood") == OOD_UNKNOWN else _read_ood(path)
+    ood = None if card.get("ood") == OOD_UNKNOWN else _read_ood(path, card)
     return CheckedCard(folder, card, sha, views, ood, by_species)
 
 
-def _read_ood(path: Path) -> OodReference:
+def _read_ood(path: Path, card: Mapping[str, Any]) -> OodReference:
     try:
         file = safe_open(path, "numpy")
     except (SafetensorError, OSError) as e:
         raise ModelError(f"{path} is not a safetensors file: {e}. Copy the weights again.") from e
     try:
         with file as f:
-            ood = OodReference(*(f.get_tensor(f"ood.{k}") for k in OodReference.__slots__))
-    except SafetensorError as e:
-        raise ModelError(f"The weights in {path} do not fit the card: {e}. Train again.") from e
-    d = len(ood.mean)
-    if (ood.mean.shape, ood.whiten.shape, ood.percentiles.shape) != ((d,), (d, d), (101,)):
+            if card["format"] == 1:
+                old = ("mean", "whiten", "percentiles")
+                return of_one_gaussian(*(f.get_tensor(f"{PREFIX}.{k}") for k in old))
+            names = [k for k in f.keys() if k.startswith(f"{PREFIX}.")]  # noqa: SIM118 - no mapping
+            return from_tensors(card["ood"]["default"], {k: f.get_tensor(k) for k in names})
+    except (SafetensorError, KeyError, TypeError, ValueError) as e:
         raise ModelError(
-            f"The weights in {path} do not fit: the distances' reference has other shapes. "
-            "Train again."
-        )
-    return ood
+            f"The weights in {path} do not fit the card, in what says how unlike training a site "
+            f"is: {e}. Train again."
+        ) from e
 
 
 def sha256_of(path: Path) -> str:

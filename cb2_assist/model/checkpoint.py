@@ -23,13 +23,13 @@ from cb2_assist.model.card import (
     CB2_ARCHITECTURE,
     FORMAT,
     WEIGHTS,
-    OodReference,
     ViewSpec,
     check_card,
     sha256_of,
 )
 from cb2_assist.model.cb2_network import Cb2Spec, Cb2ViT
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.ood.reference import OodReference
 from cb2_assist.views.features import FEATURE_NAMES
 from cb2_assist.views.surroundings import CONTACT_NAMES
 
@@ -75,8 +75,9 @@ def save_model(
         network: Its weights are kept as float16.
         views: How the network wants its views.
         ood: Where the training decisions lie.
-        card: Name, data, licences, recipe, calibration, base rates, figures; what this function
-            knows itself (network, views, features, weights) is added.
+        card: Name, data, licences, recipe, calibration, base rates, figures, and in ``ood`` how
+            the distances were fitted; what this function knows itself (network, views, features,
+            weights, the default distance) is added.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {f"network.{k}": v.detach().cpu() for k, v in network.state_dict().items()}
@@ -85,8 +86,9 @@ def save_model(
     tensors: dict[str, Tensor] = {
         k: (v if k.endswith(wide) else v.half()).contiguous().clone() for k, v in state.items()
     }
-    for key, value in asdict(ood).items():
-        tensors[f"ood.{key}"] = torch.from_numpy(np.ascontiguousarray(value, np.float32))
+    for key, value in ood.to_tensors().items():
+        # a copy: two questions may share an array, and the file must not
+        tensors[key] = torch.from_numpy(np.array(value, order="C"))
     path = folder / WEIGHTS
     save_file(tensors, path)
     size = path.stat().st_size
@@ -97,6 +99,7 @@ def save_model(
         "views": asdict(views),
         "features": list(FEATURE_NAMES),
         **({"contact": list(CONTACT_NAMES)} if network.graph is not None else {}),
+        "ood": {**card.get("ood", {}), "default": ood.default},
         "weights": {"file": WEIGHTS, "sha256": sha256_of(path), "bytes": size},
     }
     (folder / CARD).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
@@ -133,6 +136,14 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
             f"The weights in {path} do not fit the network on the card: {str(e).splitlines()[0]}. "
             "Restore the card or train again."
         ) from e
+    if checked.ood is not None and isinstance(network, MultiTaskViT):
+        width = network.task_query.shape[1]
+        if checked.ood.widths != {width}:
+            raise ModelError(
+                f"The weights in {path} do not fit: their network's decisions have {width} "
+                f"numbers, what says how unlike training they are has {checked.ood.widths}. "
+                "Train again."
+            )
     return Model(
         folder,
         checked.card,

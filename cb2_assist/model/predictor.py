@@ -124,8 +124,8 @@ class Predictor:
             embeddings = embedding.view(B, rows, -1)[:, 0].float().cpu().numpy()
         reference = self.model.ood
         nowhere = np.full(len(stacks), np.nan)
-        distance = nowhere if reference is None else reference.distance(embeddings)
         there = _there(network, inputs)
+        distance = nowhere if reference is None else reference.distance(embeddings, kinds)
         return [
             ModelOutput(
                 float(logits[b, 0]),
@@ -143,6 +143,48 @@ class Predictor:
     def averages_views(self) -> bool:
         """Whether a decision is the mean of what its views say alone (`model.view_average`)."""
         return isinstance(self.model.network, Cb2ViT)
+
+    def embed(
+        self,
+        inputs: Sequence[NetworkInput],
+        present: NDArray[np.bool_],
+        kinds: Sequence[Kind],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Answer each question from the tokens that it has, and say where it lies.
+
+        Args:
+            inputs: n decisions; what is absent may hold anything finite.
+            present: Which tokens there are, (n, `N_TOKENS`), at least one of each.
+            kinds: Which question each is.
+
+        Returns:
+            Log-odds (n,) and decision embeddings (n, D).
+
+        Raises:
+            ModelError: The network has no joint decision, but one for each view.
+        """
+        network = self.model.network
+        if isinstance(network, Cb2ViT):
+            raise ModelError(
+                f"{self.model.name} answers view by view and has no embedding of a decision. Give "
+                "a model that train has made."
+            )
+        size = 1 if self.device.type == "cpu" else _GPU_BATCH
+        jobs = list(zip(inputs, present, kinds, strict=True))
+        parts = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+        run = self._pool.map if size == 1 else map
+        found = list(run(lambda part: self._embed_batch(network, part), parts))
+        return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
+
+    def _embed_batch(
+        self, network: MultiTaskViT, jobs: Sequence[tuple[NetworkInput, NDArray[np.bool_], Kind]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        absent = torch.from_numpy(np.stack([~p for _, p, _ in jobs])).to(self.device)
+        task = torch.tensor([TASKS.index(k.value) for _, _, k in jobs], device=self.device)
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            tokens = self._tokens(network, [x for x, _, _ in jobs])
+            logit, embedding = network.decide(tokens, absent, task)
+        return logit.double().cpu().numpy(), embedding.float().cpu().numpy()
 
     def subset_logits(
         self,

@@ -66,8 +66,9 @@ class ModelFacts:
     sha256: str
     profile: str
     extent_nm: float
-    ood_percentile: Callable[[float], float]
-    """Distance of a decision embedding to percent of held-out decisions that lie nearer."""
+    ood_percentile: Callable[[Kind, float], float]
+    """Question and distance of a decision embedding to percent of held-out decisions that lie
+    nearer."""
     em_oblique: bool = False
     """Whether joins also get the best tilted EM plane."""
     em_extent_nm: float | None = None
@@ -411,7 +412,7 @@ class Pipeline:
     ) -> Suggestion:
         site = candidate.site
         base = (base_rates or self.base_rates)[site.kind]
-        percentile = self.facts.ood_percentile(output.ood_distance)
+        percentile = self.facts.ood_percentile(site.kind, output.ood_distance)
         if site.kind is Kind.JOIN and not has_interface(stack.features):
             # nothing like it was ever trained on, whatever its embedding looks like
             percentile = 100.0

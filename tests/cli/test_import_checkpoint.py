@@ -95,6 +95,7 @@ def test_suggest_in_words_says_it_too(call, where):
     assert code == 0
     assert f"join {DUMBBELL} + {PARTNER}" in out
     assert "not reliable here" in out
+    assert "%" not in out
     assert out.splitlines()[-1].startswith("best is not calibrated")
 
 

@@ -446,6 +446,8 @@ def test_from_the_command_line_to_a_model_that_suggests(tmp_path, capsys):
     assert epoch["sets"]["join-all"]["n"] == card["calibration"]["join"]["n"]
     assert set(card["calibration"]) == set(card["base_rates"]) == {"join", "cut"}
     assert card["weights"]["bytes"] <= 16_000_000
+    found = card["ood"]["auroc"]
+    assert found[card["ood"]["default"]] == max(found.values())
 
     assistant = build_assistant(DatasetChoice(file=file), model=out / "model", device="cpu")
     try:

@@ -10,6 +10,7 @@ from fixtures_model import BASE_RATES, TINY_VIEWS, tiny_network
 from safetensors.torch import load_file, save_file
 
 from cb2_assist.core.errors import ModelError
+from cb2_assist.core.records import Kind
 from cb2_assist.model import checkpoint
 from cb2_assist.model.card import CARD, WEIGHTS, ViewSpec, check_card, read_card, sha256_of
 from cb2_assist.model.checkpoint import load_model, save_model
@@ -77,11 +78,37 @@ def with_another_shape(tensors):
 
 
 def without_distances(tensors):
-    return {k: v for k, v in tensors.items() if k != "ood.whiten"}
+    return {k: v for k, v in tensors.items() if k != "ood.join.whiten"}
 
 
 def with_odd_distances(tensors):
-    return tensors | {"ood.whiten": torch.zeros(3, 4)}
+    return tensors | {"ood.cut.whiten": torch.zeros(3, 4)}
+
+
+def with_distances_of_another_width(tensors):
+    narrow = {k: v for k, v in tensors.items() if not k.startswith("ood.")}
+    for task in ("join", "cut"):
+        narrow[f"ood.{task}.means"] = torch.zeros(1, 5)
+        narrow[f"ood.{task}.whiten"] = torch.eye(5)
+        narrow[f"ood.{task}.percentiles.mahalanobis"] = torch.arange(101.0)
+    return narrow
+
+
+def as_format_1(folder):
+    """What versions before this one wrote: one Gaussian for both questions."""
+
+    def change(tensors):
+        old = {k: v for k, v in tensors.items() if not k.startswith("ood.")}
+        width = tensors["ood.join.whiten"].shape[0]
+        old["ood.mean"] = torch.ones(width)
+        old["ood.whiten"] = torch.eye(width) / 2
+        old["ood.percentiles"] = torch.linspace(0, 10, 101)
+        return old
+
+    change_weights(folder, change)
+    card = json.loads((folder / CARD).read_text())
+    del card["ood"]
+    (folder / CARD).write_text(json.dumps(card | {"format": 1}))
 
 
 DAMAGE = {
@@ -126,7 +153,17 @@ DAMAGE = {
     "tensor absent": (lambda f: change_weights(f, without_a_tensor), "do not fit the network"),
     "tensor of another shape": (lambda f: change_weights(f, with_another_shape), "do not fit"),
     "no distances": (lambda f: change_weights(f, without_distances), "do not fit"),
-    "odd distances": (lambda f: change_weights(f, with_odd_distances), "do not fit"),
+    "odd distances": (lambda f: change_weights(f, with_odd_distances), "do not fit the card"),
+    "distances of another width": (
+        lambda f: change_weights(f, with_distances_of_another_width),
+        "192 numbers.*Train again",
+    ),
+    "no default distance": (lambda f: change_card(f, ood={}), "do not fit the card.*default"),
+    "an unknown distance": (lambda f: change_card(f, ood={"default": "odd"}), "distance 'odd'"),
+    "a card of format 1 with weights of format 2": (
+        lambda f: change_card(f, format=1),
+        "do not fit the card",
+    ),
 }
 
 
@@ -152,7 +189,7 @@ def test_without_a_reference_every_site_is_as_far_as_can_be(folder):
     change_card(folder, ood="unknown")
 
     assert load_model(folder).ood is None
-    assert check_card(folder).percentile(0.0) == 100.0
+    assert check_card(folder).percentile(Kind.JOIN, 0.0) == 100.0
 
 
 def test_clean_views_never_reach_beyond_their_site():
@@ -165,12 +202,36 @@ def test_clean_views_never_reach_beyond_their_site():
 
 def test_distances_and_percentiles(folder):
     ood = load_model(folder).ood
-    row = np.zeros((1, len(ood.mean)), np.float32)
-    row[0, 0] = 3.0
+    rows = np.zeros((2, tiny_network().task_query.shape[1]), np.float32)
+    rows[:, 0] = 3.0
 
-    assert ood.distance(row) == pytest.approx([3.0])
-    assert ood.percentile(10.0) == pytest.approx(50.0)
-    assert ood.percentile(1e9) == 100.0
+    assert ood.distance(rows, [Kind.JOIN, Kind.CUT]) == pytest.approx([3.0, 3.0])
+    assert check_card(folder).percentile(Kind.JOIN, 10.0) == pytest.approx(50.0)
+    assert check_card(folder).percentile(Kind.CUT, 10.0) == pytest.approx(25.0)
+    assert ood.percentile(Kind.JOIN, 1e9) == 100.0
+
+
+def test_a_model_of_format_1_keeps_its_one_gaussian_for_both_questions(folder):
+    as_format_1(folder)
+    ood = load_model(folder).ood
+    rows = np.ones((2, tiny_network().task_query.shape[1]), np.float32)
+    rows[:, 0] = 7.0
+
+    assert ood.methods == ("mahalanobis",)
+    assert ood.distance(rows, [Kind.JOIN, Kind.CUT]) == pytest.approx([3.0, 3.0])
+    for kind in Kind:
+        assert check_card(folder).percentile(kind, 3.0) == pytest.approx(30.0)
+
+
+def test_a_model_of_format_1_is_written_again_in_the_format_of_today(folder, tmp_path):
+    as_format_1(folder)
+    old = load_model(folder)
+    save_model(tmp_path / "again", old.network, old.views, old.ood, {"name": "tiny"})
+    new = load_model(tmp_path / "again")
+    row = np.full((1, tiny_network().task_query.shape[1]), 2.0, np.float32)
+
+    assert new.card["ood"] == {"default": "mahalanobis"}
+    assert new.ood.distance(row, [Kind.CUT]) == old.ood.distance(row, [Kind.CUT])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -65,6 +65,32 @@ def test_batches_give_the_same_numbers(predictor, questions, one_by_one, batch):
     np.testing.assert_allclose(numbers(got), one_by_one, rtol=0, atol=1e-6)
 
 
+def test_embeddings_are_what_distances_are_measured_from(predictor, questions, one_by_one):
+    stacks, kinds = questions
+    inputs = [network_input(s, predictor.model.views.image_px) for s in stacks]
+
+    logits, embeddings = predictor.embed(inputs, np.ones((N, N_TOKENS), bool), kinds)
+
+    distances = predictor.model.ood.distance(embeddings, kinds)
+    np.testing.assert_allclose(
+        np.stack([logits, distances], 1), one_by_one[:, :2], rtol=0, atol=1e-5
+    )
+
+
+def test_embedding_from_some_tokens_goes_with_the_answer_from_these(predictor, questions):
+    stacks, kinds = questions
+    inputs = [network_input(s, predictor.model.views.image_px) for s in stacks]
+    present = np.ones((N, N_TOKENS), bool)
+    present[:, [0, 4]] = False
+
+    logits, embeddings = predictor.embed(inputs, present, kinds)
+
+    left = [k for k in range(N_TOKENS) if k not in (0, 4)]
+    expected = predictor.subset_logits(inputs, np.ones((N, N_TOKENS), bool), kinds, [left])
+    np.testing.assert_allclose(logits, expected[:, 0], rtol=0, atol=1e-5)
+    assert len(np.unique(embeddings, axis=0)) == N
+
+
 def test_threads_give_the_same_numbers(tiny_model_folder, questions, one_by_one):
     alone = Predictor.open(tiny_model_folder, "cpu", threads=1)
     try:

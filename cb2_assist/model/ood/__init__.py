@@ -1,0 +1,1 @@
+"""How unlike its training decisions a decision looks to a network. numpy only."""
