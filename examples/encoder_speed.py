@@ -3,11 +3,11 @@
     python examples/encoder_speed.py mydata/dataset.toml OUT --from-z 140 --to-z 165
 
 You will see one table a question: milliseconds a decision, their ratio to torch's float32 and that
-of processor time, with all ways run in turn on the same decisions; how far the log-odds move at most, and in how many
-decisions the score crosses 0.5; and the figures that this gives. The last rows leave out patches
-that hold nothing (geometry without a hit; EM of one grey without a mask): faster, but the network
-has learnt to look at them too, and its numbers move. OUT keeps the rendered views, so that a second
-run starts at once; choose a slab that the model did not learn from.
+of processor time, with all ways run in turn on the same decisions; how far the log-odds move at
+most, and in how many decisions the score crosses 0.5; and the figures that this gives. The last
+rows leave out patches that hold nothing (geometry without a hit; EM of one grey without a mask):
+less to compute, but the network has learnt to look at them too, and its numbers move. OUT keeps the
+rendered views, so that a second run starts at once. Choose a slab the model did not learn from.
 """
 
 from __future__ import annotations
@@ -162,8 +162,8 @@ def report(
         f"bodies: balanced accuracy {of['balanced_accuracy']}, AUROC {of['auroc']}"
     )
     print(
-        f"{'':26}{'ms':>7}{'ratio':>7}{'95 %':>14}{'CPU':>7}{'max |d|':>10}{'crossed':>9}{'bal.acc.':>10}"
-        f"{'AUROC':>9}{'ECE-15':>9}"
+        f"{'':26}{'ms':>7}{'ratio':>7}{'95 %':>14}{'CPU':>7}{'max |d|':>10}{'crossed':>9}"
+        f"{'bal.acc.':>10}{'AUROC':>9}{'ECE-15':>9}"
     )
     for name, z in logits.items():
         times, work = (seconds[name] / seconds["torch"]).T
@@ -171,7 +171,8 @@ def report(
         odds = p[name] / (1 - p[name]) * rate / (1 - rate)
         print(
             f"{name:26}{1000 * np.median(seconds[name][:, 0]):7.1f}{np.median(times):7.2f}"
-            f"{f'{low:.2f}-{high:.2f}':>14}{np.median(work):7.2f}{np.abs(z - logits['torch']).max():10.1e}"
+            f"{f'{low:.2f}-{high:.2f}':>14}{np.median(work):7.2f}"
+            f"{np.abs(z - logits['torch']).max():10.1e}"
             f"{int(((p[name] > 0.5) != (p['torch'] > 0.5)).sum()):9d}"
             f"{balanced_accuracy(answer, p[name]):10.4f}{auroc(answer, p[name]):9.4f}"
             f"{ece15(answer, odds / (1 + odds)):9.4f}"

@@ -21,12 +21,10 @@ BATCH = 16
 
 
 def to_device(arrays: Sequence[NDArray[np.float32]], device: torch.device) -> list[Tensor]:
-    """The arrays as tensors on a device.
+    """The arrays as tensors on a device, in one transfer.
 
-    For a GPU all go in one transfer from pinned memory, which kernels may be queued behind.
+    For a GPU it is from pinned memory, so that nothing waits for it but the kernels behind it.
     """
-    if device.type == "cpu":
-        return [torch.from_numpy(a) for a in arrays]
     flat = torch.empty(sum(a.size for a in arrays), pin_memory=device.type == "cuda")
     sizes = [a.size for a in arrays]
     for place, a in zip(torch.split(flat, sizes), arrays, strict=True):
