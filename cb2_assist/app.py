@@ -75,6 +75,7 @@ def open_assistant(
     *,
     model: Path | str | None = None,
     device: str = "auto",
+    backend: str = "auto",
     threads: int | None = None,
 ) -> Assistant:
     """Open a dataset and a model; a context manager.
@@ -86,6 +87,7 @@ def open_assistant(
         dataset: A known name, a dataset.toml, or the folder of one.
         model: Model folder; None is the shipped one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        backend: ``auto`` or one of `settings.BACKENDS`.
         threads: For views and, on a CPU, the network; None is one per core.
 
     Raises:
@@ -96,6 +98,7 @@ def open_assistant(
         dataset_choice(dataset),
         model=None if model is None else Path(model),
         device=device,
+        backend=backend,
         threads=threads,
     )
 
@@ -105,6 +108,7 @@ def build_assistant(
     *,
     model: Path | None = None,
     device: str = "auto",
+    backend: str = "auto",
     threads: int | None = None,
     soon: bool = False,
     network: bool = True,
@@ -115,6 +119,7 @@ def build_assistant(
         dataset: Which one to open.
         model: Model folder; None is the shipped one.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        backend: ``auto`` or one of `settings.BACKENDS`.
         threads: For views and, on a CPU, the network; None is one per core.
         soon: Return while the network is still being loaded; the first question waits for it.
         network: False for an assistant that only renders views, from the model's card; torch is
@@ -139,7 +144,7 @@ def build_assistant(
         state = read_state(saved_state_file(source.info.name))
         species = source.info.species
         views = loaded.views_for(species)
-        predictor = PredictorSoon(folder, device, threads) if network else NoNetwork()
+        predictor = PredictorSoon(folder, device, threads, backend) if network else NoNetwork()
         if not soon:
             predictor.wait()
         pipeline = Pipeline(

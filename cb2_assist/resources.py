@@ -1,12 +1,25 @@
-"""Finds `static/` and `models/`: inside the package in a wheel, beside it in a checkout."""
+"""Where shipped files lie, and where goes what can be made again.
+
+`static/` and `models/` are inside the package in a wheel and beside it in a checkout.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cb2_assist.core.errors import AssistError
 
+CACHE_VARIABLE = "CB2_ASSIST_CACHE"
 _PACKAGE = Path(__file__).resolve().parent
+
+
+def cache_folder() -> Path:
+    """Where unpacked data goes: the variable CB2_ASSIST_CACHE, else the user's cache folder."""
+    import platformdirs
+
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("cb2-assist")
 
 
 def resource_dir(name: str) -> Path:

@@ -18,6 +18,14 @@ MAX_WINDOW_VX = 150_000_000
 """Most voxels round one site, 1.5 GB with what is made of them."""
 SNAP_NM = 300.0
 """A picked mesh surface may lie this far from the segment's nearest voxel."""
+BACKENDS: dict[str, str] = {
+    "torch": "float32",
+    "torch-bf16": "torch, matrices multiplied in bfloat16",
+    "onnx": "onnxruntime, float32",
+    "openvino": "OpenVINO, float32",
+    "openvino-bf16": "OpenVINO, bfloat16 where the processor has it",
+}
+"""What may run a network's image encoder, by the name that `--backend` takes beside ``auto``."""
 DEFAULT_MODEL = "cb2-vit-tiny"
 """Folder below models/ that serves when --model is not given."""
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cb2_assist.datasets.demo import cache_folder, unpacked_demo
+from cb2_assist.datasets.demo import unpacked_demo
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.prepare import load_volume
 from cb2_assist.learning.recall import JOIN_SORTS, Trial, trials
+from cb2_assist.resources import cache_folder
 
 DRAWS = 1000
 

@@ -6,8 +6,27 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 REPO = Path(__file__).resolve().parent.parent
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # two processes share the cores: a second thread in each would only wait for its turn
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+class ByFile(LoadScopeScheduling):
+    """A file's tests stay in one process, and so do all that drive a browser or take times."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        is_alone = file.startswith("tests/browser/") or file.endswith(("_speed.py", "_startup.py"))
+        return "browsers and times" if is_alone else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    """Which process runs which test."""
+    return ByFile(config, log)
 
 
 def shared_folder() -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from beads import bead_dataset
 
+from cb2_assist.settings import BACKENDS
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -77,6 +79,17 @@ def test_files_of_ones_own_are_imported_and_their_contacts_scored(tmp_path):
     n = len(scores)
     assert lines[-1] == f"{n} of {n} contacts scored"
     assert n > 10
+
+
+def test_each_way_of_running_the_network_is_measured(tmp_path, tiny_model_folder):
+    dataset = bead_dataset(tmp_path / "beads")
+    words = (dataset, tmp_path / "views", "--model", tiny_model_folder, "--most", 8, "--to-z", 40)
+    lines = run("encoder_speed.py", *words, home=tmp_path).stdout.splitlines()
+    ways = [*BACKENDS, "torch, no empty geometry", "torch, nothing empty"]
+    for kind in ("join", "cut"):
+        (start,) = (n for n, line in enumerate(lines) if line.startswith(f"{kind}: n 8, "))
+        rows = [line[:26].strip() for line in lines[start + 2 : start + 2 + len(ways)]]
+        assert rows == ways
 
 
 @pytest.mark.parametrize("name", ["proofread_from_truth.py", "import_and_score.py"])

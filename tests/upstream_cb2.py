@@ -70,12 +70,13 @@ class Upstream(nn.Module):
         is_geometry = images.shape[1] == 7
         return self.backbone(images, self.backbone.conv_proj if is_geometry else self.conv_proj_em)
 
-    def logits(self, images, task):
-        """Of both classes, each image for itself."""
-        return getattr(self, TASKS[task])(self.tokens(images)[:, 0])
+    def logits(self, images):
+        """By task, of both classes, each image for itself."""
+        cls = self.tokens(images)[:, 0]
+        return {task: getattr(self, name)(cls) for task, name in TASKS.items()}
 
     def probability(self, images, task):
-        return self.logits(images, task).softmax(1)[:, 1]
+        return self.logits(images)[task].softmax(1)[:, 1]
 
     def masks(self, geometry):
         patches = self.tokens(geometry)[:, 1:]

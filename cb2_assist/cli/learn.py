@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cb2_assist.cli.options import Device
+from cb2_assist.cli.options import Device, backend_option
 from cb2_assist.core.errors import UsageError
 
 
@@ -236,6 +236,7 @@ def slab(text: str | None, option: str) -> tuple[int, int] | None:
 @click.option(
     "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
 )
+@backend_option
 @click.option(
     "--draws",
     type=click.IntRange(20),
@@ -256,6 +257,7 @@ def evaluate(
     below_z: int,
     merges: int,
     device: str,
+    backend: str,
     draws: int,
     as_json: bool,
 ) -> None:
@@ -286,6 +288,7 @@ def evaluate(
             below_z=below_z,
             merges=merges,
             device=device,
+            backend=backend,
             split=split,
             any_profile=any_profile,
             draws=draws,

@@ -12,6 +12,7 @@ import click
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, segment_id
+from cb2_assist.settings import BACKENDS
 
 if TYPE_CHECKING:
     from cb2_assist.app import DatasetChoice
@@ -114,8 +115,36 @@ def dataset_options(command: F) -> F:
     )
 
 
+class Backend(click.ParamType[str]):
+    """What runs the network on the CPU; whether that is there is found out when it is loaded."""
+
+    name = "backend"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """``auto`` or one of `settings.BACKENDS`."""
+        text = str(value)
+        if text not in ("auto", *BACKENDS):
+            self.fail(f"{text!r} is none of auto, {', '.join(BACKENDS)}", param, ctx)
+        return text
+
+
+def backend_option(command: F) -> F:
+    """``--backend``."""
+    return click.option(
+        "--backend",
+        type=Backend(),
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help=f"What runs the network: auto (the fastest that is installed), {', '.join(BACKENDS)}.",
+    )(command)
+
+
 def model_options(command: F) -> F:
-    """``--model`` and ``--device``."""
+    """``--model``, ``--device`` and ``--backend``."""
+    command = backend_option(command)
     command = click.option(
         "--device",
         type=Device(),
@@ -152,6 +181,7 @@ def open_assistant(
     dataset_file: Path | None,
     model: Path | None,
     device: str,
+    backend: str,
     threads: int | None = None,
     *,
     soon: bool = False,
@@ -160,7 +190,9 @@ def open_assistant(
     choice = chosen(dataset, dataset_file)
     from cb2_assist.app import build_assistant
 
-    return build_assistant(choice, model=model, device=device, threads=threads, soon=soon)
+    return build_assistant(
+        choice, model=model, device=device, backend=backend, threads=threads, soon=soon
+    )
 
 
 def point_nm(at: tuple[float, float, float], unit: str, source: Source) -> PointNm:

@@ -94,6 +94,7 @@ def fill(
     dataset_file: Path | None,
     model: Path | None,
     device: str,
+    backend: str,
     segment: SegmentId | None,
     at: tuple[float, float, float] | None,
     box: tuple[float, ...] | None,
@@ -113,7 +114,7 @@ def fill(
     if at is not None and segment is None:
         raise UsageError("--at goes with --segment. In a --roots file, write `ID X Y Z` (nm).")
     seeds = [] if roots is None else read_roots(roots)
-    assistant = open_assistant(dataset, dataset_file, model, device)
+    assistant = open_assistant(dataset, dataset_file, model, device, backend)
     try:
         if segment is not None:
             seeds = [(segment, None if at is None else point_nm(at, unit, assistant.source))]

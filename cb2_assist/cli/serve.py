@@ -90,6 +90,7 @@ def serve(
     labels: str | None,
     model: Path | None,
     device: str,
+    backend: str,
     user: str | None,
     keys: str,
     at: tuple[float, float, float] | None,
@@ -99,7 +100,7 @@ def serve(
     apply: str,  # noqa: ARG001 - the only choice is off
 ) -> None:
     """Open a dataset in the browser and suggest joins and cuts under the cursor (p)."""
-    assistant = open_assistant(dataset, dataset_file, model, device, soon=True)
+    assistant = open_assistant(dataset, dataset_file, model, device, backend, soon=True)
     import platformdirs
 
     from cb2_assist.app import ServeOptions, run_server

@@ -50,6 +50,7 @@ def suggest(
     dataset_file: Path | None,
     model: Path | None,
     device: str,
+    backend: str,
     at: tuple[float, float, float],
     unit: str,
     segment: SegmentId | None,
@@ -58,7 +59,7 @@ def suggest(
     as_json: bool,
 ) -> None:
     """Suggest joins and cuts at a point, exactly as the page shows them."""
-    assistant = open_assistant(dataset, dataset_file, model, device)
+    assistant = open_assistant(dataset, dataset_file, model, device, backend)
     try:
         found = assistant.suggest(
             point_nm(at, unit, assistant.source), segment, Kind(kind) if kind else None, limit
@@ -110,6 +111,7 @@ def score(
     dataset_file: Path | None,
     model: Path | None,
     device: str,
+    backend: str,
     sites: Path,
     out: Path,
     batch: int,
@@ -126,7 +128,7 @@ def score(
         raise UsageError(f"--sites and --out are both {out}. Write the answers to another file.")
     with ExitStack() as stack:
         source = stack.enter_context(_input(sites))
-        assistant = open_assistant(dataset, dataset_file, model, device, threads)
+        assistant = open_assistant(dataset, dataset_file, model, device, backend, threads)
         stack.callback(assistant.close)
         rates = dict.fromkeys(Kind, rate) if rate else assistant.base_rates
         if assistant.uncalibrated:

@@ -9,18 +9,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import platformdirs
-
 from cb2_assist.core.errors import DatasetError
 from cb2_assist.datasets.dataset_file import FILE_NAME
 from cb2_assist.datasets.source import Source
+from cb2_assist.resources import CACHE_VARIABLE, cache_folder
 
 PACK = Path(__file__).parent / "demo_data" / "demo.zip"
 
 LAYOUT = 1
 """Raised whenever the same pack is unpacked to other files, so that old copies are left alone."""
 
-CACHE_VARIABLE = "CB2_ASSIST_CACHE"
 _LISTING = "files.json"
 
 
@@ -33,12 +31,6 @@ def open_demo() -> Source:
     from cb2_assist.datasets.local import open_dataset_file
 
     return open_dataset_file(unpacked_demo(cache_folder()))
-
-
-def cache_folder() -> Path:
-    """Where unpacked data goes: the variable CB2_ASSIST_CACHE, else the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("cb2-assist")
 
 
 def unpacked_demo(cache: Path, pack: Path = PACK) -> Path:

@@ -58,7 +58,7 @@ def _whole(name: str, checks: Iterator[Check]) -> Iterator[Check]:
 def _places(patient: Patient) -> Iterator[Check]:
     import platformdirs
 
-    from cb2_assist.datasets.demo import CACHE_VARIABLE, cache_folder
+    from cb2_assist.resources import CACHE_VARIABLE, cache_folder
 
     data, cache = platformdirs.user_data_path("cb2-assist", appauthor=False), cache_folder()
     yield examine(
@@ -117,7 +117,8 @@ def _dataset(patient: Patient) -> Iterator[Check]:
         return
     file = patient.dataset_file
     if patient.dataset == "demo":
-        from cb2_assist.datasets.demo import cache_folder, unpacked_already
+        from cb2_assist.datasets.demo import unpacked_already
+        from cb2_assist.resources import cache_folder
 
         try:
             file = unpacked_already(cache_folder())

@@ -61,6 +61,7 @@ class Request:
     below_z: int = 0
     merges: int = 0
     device: str = "auto"
+    backend: str = "auto"
     split: str | None = None
     any_profile: bool = False
     draws: int = DRAWS
@@ -161,7 +162,7 @@ def judge(request: Request, model: Path, say: Say) -> Evaluated:
 
     is_rows = is_decision_folder(request.data)
     _check(request, is_rows)
-    predictor = Predictor.open(model, request.device)
+    predictor = Predictor.open(model, request.device, backend=request.backend)
     try:
         calibrator = calibrator_from_card(predictor.model.card)
         run = _judge_rows if is_rows else _judge_volume

@@ -73,7 +73,7 @@ class Cb2ViT(nn.Module):
         """
         em = self.em_patches(em_NCHW).flatten(2).transpose(1, 2)
         x = torch.cat([self.encoder.patch_embed(geometry_NCHW), em])
-        x = torch.cat([self.encoder.cls_token.expand(len(x), -1, -1), x], 1)
+        x = torch.cat([self.encoder.cls_token.expand(x.shape[0], -1, -1), x], 1)
         x = self.encoder.norm(self.encoder.blocks(x + self.encoder.pos_embed))
         return x[:, 0], x[: len(geometry_NCHW), 1:]
 

@@ -179,7 +179,7 @@ class MultiTaskViT(nn.Module):
             N, P, D = x.shape
             chosen = torch.rand(N, P, device=x.device).argsort(1)[:, : max(1, round(keep * P))]
             x = x.gather(1, chosen[:, :, None].expand(-1, -1, D))
-        x = torch.cat([(cls + place[:, :1]).expand(len(x), -1, -1), x], 1)
+        x = torch.cat([(cls + place[:, :1]).expand(x.shape[0], -1, -1), x], 1)
         x = x + self.view_embedding[torch.cat([geometry_view_N, em_view_N])][:, None]
         x = self.encoder.norm(self.encoder.blocks(x))
         return x[:, 0], x[: len(geometry_NCHW), 1:]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class PredictorSoon:
     """A predictor that is loaded in the background: torch and timm take seconds to import."""
 
-    def __init__(self, folder: Path, device: str, threads: int | None) -> None:
-        self._arguments = (folder, device, threads)
+    def __init__(self, folder: Path, device: str, threads: int | None, backend: str) -> None:
+        self._arguments = (folder, device, threads, backend)
         self._loaded: Future[Predictor] = Future()
         threading.Thread(target=self._load, name="load-model", daemon=True).start()
 

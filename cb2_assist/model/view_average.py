@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel
 from cb2_assist.core.records import Kind, ModelOutput, ViewScore
 from cb2_assist.model.cb2_network import Cb2ViT
+from cb2_assist.model.encoders import Encoder
 from cb2_assist.model.inputs import NetworkInput
+from cb2_assist.model.transfer import to_device
 from cb2_assist.views.stack import ViewStack
 
 OBLIQUE = "em_oblique"
@@ -84,6 +86,7 @@ def subset_log_odds(
 
 def answer_subsets(
     network: Cb2ViT,
+    encoder: Encoder,
     inputs: Sequence[NetworkInput],
     present: NDArray[np.bool_],
     kinds: Sequence[Kind],
@@ -94,10 +97,7 @@ def answer_subsets(
     found = []
     for x, there, kind in zip(inputs, present, kinds, strict=True):
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            cls, _ = network.encode(
-                torch.from_numpy(_geometry(x.geometry, kind)).to(device),
-                torch.from_numpy(_em(x.em, kind)).to(device),
-            )
+            cls = encoder(*to_device([_geometry(x.geometry, kind), _em(x.em, kind)], device))
             odds = network.log_odds(cls, kind.value).double().cpu().numpy()
         own = 0.5 * (1 + np.tanh(odds / 2))
         found.append(np.where(there[: len(own)], own, np.nan))
@@ -106,7 +106,11 @@ def answer_subsets(
 
 
 def answer_by_views(
-    network: Cb2ViT, stacks: Sequence[ViewStack], kinds: Sequence[Kind], device: torch.device
+    network: Cb2ViT,
+    encoder: Encoder,
+    stacks: Sequence[ViewStack],
+    kinds: Sequence[Kind],
+    device: torch.device,
 ) -> list[ModelOutput]:
     """Answer one question per stack, in one pass of the network.
 
@@ -116,10 +120,7 @@ def answer_by_views(
     geometry = [cb2_geometry(s, k) for s, k in zip(stacks, kinds, strict=True)]
     em = [cb2_em(s, k) for s, k in zip(stacks, kinds, strict=True)]
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        cls, _ = network.encode(
-            torch.from_numpy(np.concatenate(geometry)).to(device),
-            torch.from_numpy(np.concatenate(em)).to(device),
-        )
+        cls = encoder(*to_device([np.concatenate(geometry), np.concatenate(em)], device))
         every = {k: network.log_odds(cls, k.value).double().cpu().numpy() for k in set(kinds)}
     out = []
     first_g, first_e = 0, sum(map(len, geometry))

@@ -104,6 +104,22 @@ def test_what_cannot_be_is_said_at_the_start(serve, words, code, says) -> None:
     assert "serving" not in printed
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "--dataset", "demo"],
+        ["queue", "fill", "--dataset", "demo"],
+        ["evaluate", "--data", "x", "--out", "y"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_backend_that_is_none_is_wrong_usage_at_once(words, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--backend", "tpu"])
+    assert stopped.value.code == 2
+    assert "is none of auto, torch, torch-bf16, onnx, openvino" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("device", ["foo", "cuda:x", "CPU", "", "cuda:-1"])
 @pytest.mark.parametrize(
     "words",

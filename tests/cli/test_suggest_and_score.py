@@ -6,6 +6,8 @@ import json
 import pytest
 from neurites import DUMBBELL, LONE, PARTNER
 
+from cb2_assist.settings import BACKENDS
+
 pytestmark = pytest.mark.usefixtures("own_data_home")
 AT = "485,365,625"
 
@@ -172,6 +174,15 @@ def test_batch_and_threads_do_not_show(document, scored, words):
     for a, b in zip(plain, other, strict=True):
         for key in ("score", "confidence"):
             assert a[key] == pytest.approx(b[key], abs=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_runs_the_network_hardly_shows(document, scored, backend):
+    lines = [json.dumps(s) for s in sites_of(document)]
+    plain, other = scored(lines), scored(lines, "--backend", backend)
+
+    for a, b in zip(plain, other, strict=True):
+        assert a["score"] == pytest.approx(b["score"], abs=1e-2 if "bf16" in backend else 1e-5)
 
 
 def test_bad_lines_become_errors_in_their_place(document, scored):

@@ -82,7 +82,7 @@ def command(folder, out):
 
 
 def test_a_killed_import_leaves_no_dataset_and_the_next_one_takes_its_place(tmp_path):
-    shape = (200, 200, 200)
+    shape = (120, 120, 120)
     np.save(tmp_path / "em.npy", grey(shape).T)
     np.save(tmp_path / "seg.npy", blocks(shape).T)
     out = tmp_path / "mine"

@@ -24,8 +24,8 @@ from cb2_assist.labels.views_store import ViewsStore
 VIEW_BYTES = 20_000
 
 
-def main() -> None:
-    path, name, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+def main(words: list[str]) -> None:
+    path, name, first, count = Path(words[0]), words[1], int(words[2]), int(words[3])
     with SqliteLabelStore(path) as store:
         log = DecisionLog(store, user=name, dataset=DATASET, version=VERSION)
         views = ViewsStore(store.views_folder)
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

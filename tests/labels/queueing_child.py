@@ -27,8 +27,8 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-def main() -> None:
-    path, user, first, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+def main(words: list[str]) -> None:
+    path, user, first, count = Path(words[0]), words[1], int(words[2]), int(words[3])
     scope = Scope(DATASET, VERSION)
     with SqliteLabelStore(path) as store:
         fill = store.queue.begin_fill(scope, None, "judge", 10**6, now=time.time())
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -8,47 +8,34 @@ from __future__ import annotations
 
 import os
 import random
-import select
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from label_makers import suggestion
+from nursery import Nursery
 
 from cb2_assist.labels.sqlite import SqliteLabelStore
 from cb2_assist.labels.views_store import ViewsStore
 
-CHILD = Path(__file__).with_name("deciding_child.py")
 KILLS = int(os.environ.get("CB2_KILLS", "300"))
 # one in ten dies at any moment from its start on, also while it opens the file
 SHARE_KILLED_EARLY = 0.1
 LONGEST_WAIT_S = 0.05
+LONGEST_OPENING_S = 0.03
 
 
-def one_life(path: Path, first: int, rng: random.Random) -> list[str]:
+def one_life(nursery: Nursery, path: Path, first: int, rng: random.Random) -> list[str]:
     """Start a child, kill it in the middle of its decisions; returns the keys it acknowledged."""
-    child = subprocess.Popen(
-        [sys.executable, str(CHILD), str(path), "ada", str(first), "0"], stdout=subprocess.PIPE
-    )
-    out = child.stdout
-    try:
-        if rng.random() >= SHARE_KILLED_EARLY:
-            assert select.select([out], [], [], 60)[0], "the child made no decision"
-            time.sleep(rng.uniform(0, LONGEST_WAIT_S))
-        else:
-            time.sleep(rng.uniform(0, 0.3))
-        child.send_signal(signal.SIGKILL)
-        text = out.read().decode()
-    finally:
-        child.kill()
-        child.wait(60)
-        out.close()
-    assert child.returncode == -signal.SIGKILL
+    child = nursery.start(path, "ada", first, 0)
+    if rng.random() >= SHARE_KILLED_EARLY:
+        assert child.prints(within_s=60), "the child made no decision"
+        time.sleep(rng.uniform(0, LONGEST_WAIT_S))
+    else:
+        time.sleep(rng.uniform(0, LONGEST_OPENING_S))
+    text = child.kill()
     # a key counts once its line is complete: the child writes it in one go
     return [line[:-1] for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
@@ -75,17 +62,18 @@ def test_kills_in_the_middle_of_decisions_lose_and_double_nothing(
     acknowledged: dict[str, int] = {}
     retried = untold = lives_with_decisions = 0
     started = time.monotonic()
-    for life in range(KILLS):
-        # like a page that lost its server: the last acknowledged key and the one after it, which
-        # may have been recorded, are sent again
-        keys = one_life(path, max(0, len(acknowledged) - 1), rng)
-        # looked up before the next life, which would make good what this one lost
-        held = keys_in(path)
-        assert set(keys) <= set(held), f"lost at kill {life}"
-        retried += sum(key in acknowledged for key in keys)
-        acknowledged |= dict.fromkeys(keys, life)
-        untold += len(set(held) - acknowledged.keys())
-        lives_with_decisions += bool(keys)
+    with Nursery("deciding_child", tmp_path) as nursery:
+        for life in range(KILLS):
+            # like a page that lost its server: the last acknowledged key and the one after it,
+            # which may have been recorded, are sent again
+            keys = one_life(nursery, path, max(0, len(acknowledged) - 1), rng)
+            # looked up before the next life, which would make good what this one lost
+            held = keys_in(path)
+            assert set(keys) <= set(held), f"lost at kill {life}"
+            retried += sum(key in acknowledged for key in keys)
+            acknowledged |= dict.fromkeys(keys, life)
+            untold += len(set(held) - acknowledged.keys())
+            lives_with_decisions += bool(keys)
     seconds = time.monotonic() - started
 
     stored = Counter(keys_in(path))

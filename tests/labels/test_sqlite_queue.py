@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import select
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 from contracts.queue_store import ALL, NOW, QueueStoreContract, put, take
 from label_makers import DATASET, USER, VERSION, queue_item, suggestion
+from nursery import Nursery
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.labels import filesystem
@@ -161,34 +160,31 @@ def test_kills_in_the_middle_lose_nothing_that_was_acknowledged(
 ) -> None:
     rng = random.Random(5)
     first, total = 0, 0
-    for life in range(KILLS):
-        child = start(path, "ada", first, 0)
-        try:
-            assert select.select([child.stdout], [], [], 60)[0], "the child did nothing"
+    with Nursery("queueing_child", path.parent) as nursery:
+        for life in range(KILLS):
+            child = nursery.start(path, "ada", first, 0)
+            assert child.prints(within_s=60), "the child did nothing"
             threading.Event().wait(rng.uniform(0, 0.05))
-            child.send_signal(signal.SIGKILL)
-            text = child.stdout.read().decode()
-        finally:
-            child.kill()
-            child.wait(60)
-            child.stdout.close()
-        lines = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        conn = sqlite3.connect(path)
-        held = {s for (s,) in conn.execute("SELECT site FROM queue_items")}
-        draws = dict(conn.execute("SELECT id, site FROM queue_draws"))
-        skips = [s for (s,) in conn.execute("SELECT site FROM event_sites WHERE verdict = 'skip'")]
-        conn.close()
-        for what, *rest in lines:
-            if what == "put":
-                first = max(first, int(rest[0]) + 1)
-                assert suggestion(int(rest[0])).id in held, f"lost at kill {life}"
-            elif what == "draw":
-                assert draws[int(rest[0])] == rest[1], f"lost at kill {life}"
-            else:
-                assert suggestion(int(rest[0])).id in skips, f"lost at kill {life}"
-        total += len(lines)
-        assert len(held) in (first, first + 1), "only the step under way may not have been told"
-        first = len(held)
+            text = child.kill()
+            lines = [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+            conn = sqlite3.connect(path)
+            held = {s for (s,) in conn.execute("SELECT site FROM queue_items")}
+            draws = dict(conn.execute("SELECT id, site FROM queue_draws"))
+            skips = [
+                s for (s,) in conn.execute("SELECT site FROM event_sites WHERE verdict = 'skip'")
+            ]
+            conn.close()
+            for what, *rest in lines:
+                if what == "put":
+                    first = max(first, int(rest[0]) + 1)
+                    assert suggestion(int(rest[0])).id in held, f"lost at kill {life}"
+                elif what == "draw":
+                    assert draws[int(rest[0])] == rest[1], f"lost at kill {life}"
+                else:
+                    assert suggestion(int(rest[0])).id in skips, f"lost at kill {life}"
+            total += len(lines)
+            assert len(held) in (first, first + 1), "only the step under way may not have been told"
+            first = len(held)
     with SqliteLabelStore(path) as store:
         assert store.verify() == []
     with capsys.disabled():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fixtures_model import EXTENT_NM, TINY_NETWORK, tiny_model
 from neurites import DUMBBELL, PARTNER, neurites
 from scenes_of_sites import stacks_of
@@ -15,6 +16,7 @@ from cb2_assist.model.checkpoint import load_model
 from cb2_assist.model.inputs import network_input
 from cb2_assist.model.network import GRAPH_TOKEN, N_TOKENS, TOKEN_NAMES
 from cb2_assist.model.predictor import Predictor, choose_device
+from cb2_assist.model.transfer import to_device
 from cb2_assist.views.features import FEATURE_NAMES
 
 N = 20
@@ -106,6 +108,45 @@ def test_one_pass_over_many_decisions_gives_the_same_numbers(predictor, question
 
     # distances are about 14: six digits of a float32 embedding
     np.testing.assert_allclose(got, one_by_one, rtol=1e-6, atol=1e-6)
+
+
+class SmallGpu:
+    """An encoder on a GPU that holds the images of three decisions."""
+
+    backend = "torch"
+
+    def __init__(self, encoder):
+        self.encoder, self.tried = encoder, []
+
+    def __call__(self, geometry, em):
+        self.tried.append(len(geometry) // 3)
+        if len(geometry) > 3 * 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.encoder(geometry, em)
+
+
+@pytest.fixture
+def on_small_gpu(tiny_model_folder, monkeypatch):
+    """A predictor that takes this machine's memory for a GPU's."""
+    monkeypatch.setattr(
+        "cb2_assist.model.predictor.to_device", lambda a, _: to_device(a, torch.device("cpu"))
+    )
+    made = Predictor.open(tiny_model_folder, "cpu", threads=1)
+    made.device, made.encoder = torch.device("cuda"), SmallGpu(made.encoder)
+    yield made
+    made.close()
+
+
+def test_a_gpu_s_batches_are_halved_until_they_fit(on_small_gpu, questions, one_by_one):
+    got = numbers(on_small_gpu.predict(*questions))
+
+    np.testing.assert_allclose(got, one_by_one, rtol=1e-6, atol=1e-6)
+    assert on_small_gpu.encoder.tried[:4] == [16, 8, 4, 2]
+    stacks, kinds = questions
+    inputs = [network_input(s, on_small_gpu.model.views.image_px) for s in stacks]
+    every = on_small_gpu.subset_logits(inputs, np.ones((N, 7), bool), kinds, [range(7)])
+    np.testing.assert_allclose(every[:, 0], one_by_one[:, 0], atol=1e-5)
+    assert set(on_small_gpu.encoder.tried[4:]) == {2}
 
 
 def test_nothing_asked_nothing_answered(predictor):
