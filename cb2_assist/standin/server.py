@@ -24,6 +24,7 @@ from cb2_assist.datasets.source import Source
 from cb2_assist.standin import (
     editing,
     files,
+    history_service,
     info_service,
     lookups,
     mesh_service,
@@ -40,6 +41,7 @@ from cb2_assist.standin.watershed import write_watershed
 ROUTES = (
     *info_service.ROUTES,
     *lookups.ROUTES,
+    *history_service.ROUTES,
     *editing.ROUTES,
     *mesh_service.ROUTES,
     *files.ROUTES,
