@@ -11,6 +11,7 @@ import click
 
 from cb2_assist.cli.options import UserName, chosen, dataset_options
 from cb2_assist.cli.progress import ProgressLine
+from cb2_assist.cli.serve import Stopped
 
 
 @click.command()
@@ -87,6 +88,7 @@ def standin(
             click.echo(f"cb2-assist: serving the datastack {name} at {cave.url}")
             click.echo(f"token: {cave.token}\n\n# a dataset file for it\n{cave.dataset_file()}")
         ended.wait()
+    raise Stopped
 
 
 COMMANDS = (standin,)

@@ -28,7 +28,7 @@ class Cut:
         removed: Which of the given edges lie across the cut, bool (m,).
         source_side: Which of the things stay with the sources, bool (n,).
         part: Connected part of each thing without those edges, int32 (n,).
-        clean: Whether each set is in one part, with more in it than the set itself.
+        clean: Whether each set is in one part.
     """
 
     removed: Mask

@@ -1,8 +1,8 @@
 """Supervoxels from a segmentation: its segments, cut at chunk borders and necks, and who touches.
 
-Supervoxels of one segment that touch are one object at the start. The affinity of two says how
-bright the image is where they touch, from 0 at membranes to 1 in cytoplasm, and how wide that is
-for their size; nothing but the volume itself goes into it.
+Supervoxels of one segment that touch are one object at the start. The affinity of two is the area
+in which they touch, each face weighed with how bright the image is there, from 0 at membranes to 1
+in cytoplasm; in the public graphs too it grows with the area. Nothing but the volume goes into it.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ class _Making:
         self._walls: dict[tuple[int, Chunk], tuple[Ids, Grey]] = {}
         self._supervoxels: list[Ids] = []
         self._segments: list[Ids] = []
-        self._voxels: list[Indices] = []
         edge = np.array(list(source.resolution))
-        self._voxel_nm3 = float(edge.prod())
         self._face_nm2 = (edge.prod() / edge).tolist()
 
     def read(self, box: BoxVx) -> Ids:
@@ -126,7 +124,6 @@ class _Making:
         ids = np.concatenate(self._supervoxels)
         order = np.argsort(ids)
         ids, segments = ids[order], np.concatenate(self._segments)[order]
-        nm3 = np.concatenate(self._voxels)[order] * self._voxel_nm3
         if not self._contacts.pairs:
             none = np.empty(0, np.int64)
             return Watershed(ids, none.reshape(0, 2), none.astype(np.float32), none, none > 0)
@@ -136,17 +133,13 @@ class _Making:
         nm2 = np.bincount(which.ravel(), np.concatenate(self._contacts.nm2))
         ends = np.searchsorted(ids, pairs).astype(np.int64)
         same = segments[ends[:, 0]] == segments[ends[:, 1]]
-        width = nm2 / nm3[ends].min(axis=1) ** (2 / 3)
-        return Watershed(ids, ends, self._affinity(grey, width), area, same)
+        affinity = self._brightness(grey) * nm2 / np.mean(self._face_nm2)
+        return Watershed(ids, ends, affinity.astype(np.float32), area, same)
 
-    def _affinity(
-        self, grey: NDArray[np.float64], width: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
+    def _brightness(self, grey: NDArray[np.float64]) -> NDArray[np.float64]:
         of = self._source.em_statistics
         dark, bright = of.mean - _DARK_STDS * of.std, of.mean + _BRIGHT_STDS * of.std
-        share = (grey - dark) / max(bright - dark, 1.0)
-        affinity = (share * width.clip(0, 1)).clip(_LEAST, _MOST)
-        return np.asarray(affinity, np.float32)
+        return ((grey - dark) / max(bright - dark, 1.0)).clip(_LEAST, _MOST)
 
     def _chunks(self, box: BoxVx) -> Iterator[tuple[Chunk, tuple[slice, slice, slice]]]:
         ranges = [
@@ -169,7 +162,6 @@ class _Making:
         owner = np.zeros(n + 1, np.uint64)
         owner[piece] = seg
         self._segments.append(owner[1:])
-        self._voxels.append(np.bincount(piece.ravel(), minlength=n + 1)[1:].astype(np.int64))
         for axis in range(3):
             before, after = _sides(axis)
             self._contacts.add(ids[before], ids[after], em[before], em[after], self._face_nm2[axis])

@@ -7,15 +7,10 @@ from pathlib import Path
 
 import pytest
 from crossing import crossing
+from people import EDITOR, NEWCOMER, READER, SECOND
 
-from cb2_assist.standin.deployment import Account
 from cb2_assist.standin.served import Served
 from cb2_assist.standin.server import StandIn
-
-EDITOR = Account("a1" * 16, user_id="7", name="Ada", affiliation="Lab A")
-SECOND = Account("a2" * 16, user_id="8", name="Ben", affiliation="Lab B")
-READER = Account("a3" * 16, user_id="9", permissions=frozenset({"view"}))
-NEWCOMER = Account("a4" * 16, user_id="10", accepted_terms=False)
 
 
 @pytest.fixture(scope="session")

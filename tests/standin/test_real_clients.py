@@ -13,8 +13,8 @@ import requests
 from caveclient import CAVEclient
 from caveclient.base import AuthException
 from cloudvolume import CloudVolume
-from conftest import EDITOR, NEWCOMER, READER
 from crossing import CHUNK, NM, SHAPE
+from people import EDITOR, NEWCOMER, READER
 
 from cb2_assist.standin.graph import FIRST_TIME
 from cb2_assist.standin.server import StandIn
