@@ -15,6 +15,7 @@ from cb2_assist.datasets.importer import grid_of
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.source import Source
 from cb2_assist.datasets.writer import Volume
+from cb2_assist.standin.edits import Editor, Placed
 from cb2_assist.standin.graph import Box, ChunkedGraph, Watershed
 from cb2_assist.standin.node_ids import NodeIds
 from cb2_assist.standin.pieces import pieces
@@ -128,3 +129,31 @@ def test_a_second_start_takes_what_the_first_made(source: Source, tmp_path: Path
 def _equal(a: Watershed, b: Watershed) -> bool:
     names = ("supervoxels", "pairs", "affinity", "area", "on")
     return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
+
+
+def test_a_false_merge_is_cut_at_its_neck_and_joined_on(
+    neurites_file: Path, tmp_path: Path
+) -> None:
+    opened = open_dataset_file(neurites_file)
+    try:
+        made = kept_served(opened, tmp_path)
+    finally:
+        opened.close()
+    graph, volume = _graph(made), made.volume
+    editor = Editor(graph)
+    lower, upper, beyond = (
+        Placed(int(volume.read(Box(at, at + 1))[0, 0, 0]), (48, 36, int(at[2])))
+        for at in (np.array([48, 36, z]) for z in (22, 62, 90))
+    )
+    root = graph.ancestor(lower.supervoxel)
+    assert root == graph.ancestor(upper.supervoxel) != graph.ancestor(beyond.supervoxel)
+    cut = editor.split([lower], [upper], "1")
+    assert set(cut.after) == {graph.ancestor(p.supervoxel) for p in (lower, upper)}
+    voxels = volume.read(volume.box)
+    below = np.isin(voxels, np.array(graph.below(graph.ancestor(lower.supervoxel)), np.uint64))
+    z = np.nonzero(below)[2]
+    # the balls end at z = 37 and begin at 47, the bridge is between them
+    assert 37 <= z.max() <= 47
+    joined = editor.merge(upper, beyond, "1")
+    assert graph.ancestor(beyond.supervoxel) == graph.ancestor(upper.supervoxel)
+    assert joined.after[0] != graph.ancestor(lower.supervoxel)
