@@ -11,7 +11,18 @@ from typing import Any, NoReturn
 import click
 
 from cb2_assist import __version__
-from cb2_assist.cli import calibrate, data, doctor, labels, learn, queue, serve, shifts, suggest
+from cb2_assist.cli import (
+    calibrate,
+    data,
+    doctor,
+    labels,
+    learn,
+    queue,
+    serve,
+    shifts,
+    standin,
+    suggest,
+)
 from cb2_assist.core.errors import AssistError
 
 _GROUP_OPTIONS = ("--help", "-h", "--version")
@@ -41,7 +52,7 @@ def cli() -> None:
     """
 
 
-for _module in (serve, suggest, queue, calibrate, data, labels, learn, shifts, doctor):
+for _module in (serve, suggest, queue, calibrate, data, labels, learn, shifts, doctor, standin):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 
