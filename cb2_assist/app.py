@@ -23,7 +23,7 @@ from cb2_assist.core.records import (
     Kind,
     SegmentId,
 )
-from cb2_assist.datasets.source import Source
+from cb2_assist.datasets.source import GraphSource, Source
 from cb2_assist.resources import resource_dir
 from cb2_assist.settings import DEFAULT_MODEL, SNAP_NM
 
@@ -322,6 +322,8 @@ def run_server(
         for notice in getattr(store, "notices", ()):
             say(str(notice))
         say(f"labels of {info.name} go to {path}")
+        if isinstance(source, GraphSource):
+            say(f"{info.name} as of {source.timestamp}; answers are kept here, no edit is sent")
         log = DecisionLog(store, user=options.user, dataset=info.name, version=info.version)
         views = ViewsStore(path.with_name(path.name + ".views")) if options.keep_views else None
         scene = Scene(source.layers, begin)

@@ -13,6 +13,7 @@ import click
 from cb2_assist import __version__
 from cb2_assist.cli import calibrate, data, doctor, labels, learn, queue, serve, suggest
 from cb2_assist.core.errors import AssistError
+from cb2_assist.core.patience import patience
 
 _GROUP_OPTIONS = ("--help", "-h", "--version")
 
@@ -56,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
         stream=sys.stderr, level=logging.WARNING, format="cb2-assist: %(levelname)s: %(message)s"
     )
     try:
-        result: Any = cli.main(args=argv, prog_name="cb2-assist", standalone_mode=False)
+        with patience(say=lambda text: click.echo(f"cb2-assist: {text}", err=True)):
+            result: Any = cli.main(args=argv, prog_name="cb2-assist", standalone_mode=False)
     except serve.Stopped:
         _leave(0, at_once=argv is None)
     except AssistError as e:

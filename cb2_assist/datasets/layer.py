@@ -47,7 +47,7 @@ class Layer:
 
     def __init__(self, key: str, cloudpath: str, *, complete: bool) -> None:
         self._key = key
-        self._cloudpath = cloudpath
+        self._cloudpath = _anonymous(cloudpath)
         self._complete = complete
         self._info = self._read_info()
         self.scales = self._read_scales()
@@ -166,6 +166,21 @@ class Layer:
         if not scales:
             raise BadVolumeError(f"{where} has no scales in its info file.")
         return scales
+
+
+def _anonymous(cloudpath: str) -> str:
+    """The way to a public bucket that needs no account: plain https.
+
+    Who has keys for Google's or Amazon's storage where cloud-volume looks for them keeps using
+    them, for buckets of their own.
+    """
+    for scheme, keys in (("gs://", "google-secret.json"), ("s3://", "aws-secret.json")):
+        if cloudpath.removeprefix("precomputed://").startswith(scheme):
+            from cloudfiles import paths, secrets
+
+            if not Path(secrets.secretpath(f"secrets/{keys}")).exists():
+                return str(paths.to_https_protocol(cloudpath))
+    return cloudpath
 
 
 @dataclass(frozen=True, slots=True)
