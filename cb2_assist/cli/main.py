@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     Errors of ours become one line on stderr; anything else is a bug and shows its traceback.
     """
     # neuroglancer's credential code configures logging on import; ours must be there first
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="cb2-assist: %(levelname)s: %(message)s"
     )

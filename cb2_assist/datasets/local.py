@@ -32,8 +32,8 @@ from cb2_assist.datasets.source import Cutout, DatasetInfo, EmStatistics, Mesh, 
 
 _MAX_CUTOUT_VX = 2**30
 _SAMPLE_CHUNKS = 64
-_REMOTE_THREADS = 16
-"""Requests at once to a bucket: a cutout of 36 blocks is three waves."""
+_REMOTE_THREADS = 10
+"""Requests at once to a bucket, as many as the storage library keeps connections for."""
 _REMOTE_S = 120.0
 """Longest wait for the blocks of one cutout; the storage library tries again by itself."""
 

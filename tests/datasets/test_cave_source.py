@@ -11,7 +11,6 @@ import requests
 from cave_worlds import EDITOR, NEWCOMER, STRANGER, CaveWorld, cave_world, own_home
 from contracts.source import SourceContract
 from dataset_makers import make_dataset, make_volume
-from neurites import DUMBBELL, PARTNER
 
 from cb2_assist.core.errors import DatasetError, LoginError, NoAnswerError, SegmentNotFoundError
 from cb2_assist.core.geometry import PointNm, PointVoxel
@@ -39,14 +38,14 @@ class TestCaveSource(SourceContract):
             source.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory) -> Iterator[pytest.MonkeyPatch]:
     with own_home(tmp_path_factory.mktemp("home")) as patch:
         yield patch
 
 
 @pytest.fixture
-def world(home, tmp_path, neurites_file) -> Iterator[CaveWorld]:
+def world(tmp_path, neurites_file) -> Iterator[CaveWorld]:
     with cave_world(tmp_path, neurites_file) as world:
         yield world
 
@@ -128,8 +127,8 @@ def test_a_replaced_object_far_from_the_point_names_its_successor(world, source)
     corner = PointNm(EDGE_NM, EDGE_NM, EDGE_NM)
     with pytest.raises(SegmentNotFoundError, match=str(new)):
         source.current(old, corner)
+    source.refresh()
     with pytest.raises(SegmentNotFoundError, match=str(new)):
-        source.refresh()
         source.locate(old)
 
 
@@ -147,7 +146,7 @@ def test_an_unknown_root_is_no_object(source):
         source.current(unknown, IN_DUMBBELL)
 
 
-def test_a_mesh_is_read_near_the_point_only(world, source):
+def test_a_mesh_is_read_near_the_point_only(world):
     about = f'[dataset]\nname = "m"\ngeometry = "meshes"\n{world.cave.dataset_file()}'
     world.file.write_text(about)
     meshed = open_dataset(None, world.file)
@@ -194,7 +193,7 @@ class TestBadAccounts:
             (STRANGER.token, "permission", "may not view"),
         ],
     )
-    def test_what_is_wrong_and_what_to_do(self, world, home, token, reason, words):
+    def test_what_is_wrong_and_what_to_do(self, world, token, reason, words):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("CAVE_TOKEN", token)
             patch.setattr("webbrowser.open", lambda *_: pytest.fail("a window was opened"))
@@ -203,7 +202,7 @@ class TestBadAccounts:
         assert refused.value.reason == reason
         assert token not in str(refused.value)
 
-    def test_no_token_names_the_page(self, world, home):
+    def test_no_token_names_the_page(self, world):
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("CAVE_TOKEN")
             with pytest.raises(LoginError, match="settings/tokens") as refused:
@@ -211,7 +210,7 @@ class TestBadAccounts:
         assert refused.value.reason == "missing"
         assert refused.value.server == world.cave.url
 
-    def test_the_token_is_found_where_caveclient_keeps_it(self, world, home):
+    def test_the_token_is_found_where_caveclient_keeps_it(self, world):
         from cb2_assist.datasets.cave.login import save_token
 
         with pytest.MonkeyPatch.context() as patch:
@@ -230,7 +229,7 @@ class TestBadAccounts:
             open_dataset(None, world.file)
 
 
-def test_a_server_that_goes_away_is_said_and_comes_back(home, tmp_path, neurites_file):
+def test_a_server_that_goes_away_is_said_and_comes_back(tmp_path, neurites_file):
     with cave_world(tmp_path, neurites_file) as world:
         source = open_dataset(None, world.file)
         voxel = PointVoxel(2, 2, 2).to_nm(source.resolution)
