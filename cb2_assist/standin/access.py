@@ -61,6 +61,26 @@ def check(
     return account
 
 
+def refusal(at: Deployment, status: int, retry_after_s: float) -> Answer:
+    """What comes instead of an answer, from middle_auth or from the gateway before a service.
+
+    Args:
+        at: What is asked.
+        status: 401, 403, 429, 500, 502, 503 or 504.
+        retry_after_s: What 429 asks for.
+    """
+    if status == 401:
+        return invalid_token(at)
+    if status == 403:
+        return missing_terms(at)
+    if status == 429:
+        text = b"<html><title>429 Too Many Requests</title></html>"
+        return Answer(text, 429, "text/html", {"Retry-After": f"{retry_after_s:g}"})
+    reasons = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
+    reason = reasons.get(status, "Gateway Time-out")
+    return Answer(f"<html><title>{status} {reason}</title></html>".encode(), status, "text/html")
+
+
 def invalid_token(at: Deployment) -> Answer:
     """How a token that no one has is refused."""
     realm = (

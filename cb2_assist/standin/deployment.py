@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cb2_assist.core.geometry import Resolution
 from cb2_assist.standin.edits import Editor
+from cb2_assist.standin.faults import FaultBox
 from cb2_assist.standin.graph import ChunkedGraph
 from cb2_assist.standin.meshes import FragmentMeshes
 from cb2_assist.standin.volume import SupervoxelVolume
@@ -18,7 +20,7 @@ class Account:
     """Someone with a token.
 
     Attributes:
-        token: 32 hexadecimal digits; cloud-volume takes no others.
+        token: 32 hexadecimal digits, not all of them decimal; cloud-volume takes no others.
         user_id: Number that the history names, as text.
         permissions: Of ``view`` and ``edit``.
         accepted_terms: Without it every service answers 403 and says where the terms are.
@@ -57,6 +59,9 @@ class Deployment:
         data_dir: Cloud-volume path of the supervoxels.
         em: Cloud-volume path of the image, for the info service; a local one lies below ``/data``.
         viewer: Voxel size that the info service gives.
+        faults: What goes wrong on purpose, and what was asked.
+        rows: Rows of the l2cache that were asked for.
+        table_rows: The materialized table once it was asked for.
         lock: Held while the graph is read or changed.
     """
 
@@ -71,6 +76,9 @@ class Deployment:
     viewer: Resolution
     folders: dict[str, Path]
     accounts: tuple[Account, ...]
+    faults: FaultBox
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    table_rows: list[dict[str, Any]] | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def account(self, token: str) -> Account | None:

@@ -7,6 +7,7 @@ import re
 from cb2_assist.datasets.serving import resolve
 from cb2_assist.standin.deployment import Deployment
 from cb2_assist.standin.meshes import DYNAMIC, FOLDER, mesh_info
+from cb2_assist.standin.node_ids import LEVEL2
 from cb2_assist.standin.web import JSON, Answer, Request, Route
 
 SUPERVOXELS = "ws"
@@ -38,7 +39,9 @@ def _fragment(at: Deployment, name: str, request: Request) -> Answer:
         return _missing()
     node = int(found[1])
     with at.lock:
-        known = at.graph.ids.layer(node) == 2 and at.graph.is_node(node)
+        known = at.graph.ids.layer(node) == LEVEL2 and at.graph.is_node(node)
+        if known and "late_meshes" in request.faults:
+            known = at.meshes.is_initial(node)
     content = at.meshes.fragment(node) if known else b""
     if not content:
         return _missing()

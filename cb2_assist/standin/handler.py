@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+import tornado.iostream
 import tornado.web
 
-from cb2_assist.standin import access
+from cb2_assist.standin import access, control
 from cb2_assist.standin.deployment import Deployment
 from cb2_assist.standin.errors import ApiError
+from cb2_assist.standin.faults import Fault, Served
 from cb2_assist.standin.web import (
     Answer,
     Request,
@@ -22,7 +26,8 @@ from cb2_assist.standin.web import (
     read_query,
 )
 
-_METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+_YES = ("1", "true", "True")
 
 
 class ServiceHandler(tornado.web.RequestHandler):
@@ -61,12 +66,45 @@ class ServiceHandler(tornado.web.RequestHandler):
         )
         self.set_status(200)
 
+    async def delete(self) -> None:
+        """Answer."""
+        await self._serve()
+
     async def _serve(self) -> None:
+        started, path = time.perf_counter(), self.request.path
+        apart = path.startswith(control.PREFIX)
+        faults = {} if apart else self._at.faults.take(path)
+        if "latency" in faults:
+            await asyncio.sleep(faults["latency"].seconds)
+        if (refused := faults.get("refused")) is not None:
+            answer = access.refusal(self._at, refused.status, refused.seconds)
+        else:
+            answer = await self._obtain(faults)
+        if (lost := faults.get("lost")) is not None:
+            answer = access.refusal(self._at, lost.status, lost.seconds)
+        content = answer.content(ids_as_text=self.get_query_argument("int64_as_str", "0") in _YES)
+        if (cut := faults.get("truncated")) is not None and content:
+            await self._send_part(answer, content, cut.share)
+        else:
+            self._send(answer, content)
+        if not apart:
+            self._at.faults.log(
+                Served(
+                    method=str(self.request.method),
+                    path=path,
+                    query=self.request.query,
+                    status=0 if cut is not None and content else answer.status,
+                    ms=(time.perf_counter() - started) * 1000,
+                    faults=tuple(sorted(faults)),
+                )
+            )
+
+    async def _obtain(self, faults: dict[str, Fault]) -> Answer:
+        """The answer that the services give."""
         headers = self.request.headers
         found = self._route()
         if isinstance(found, Answer):
-            self._send(found)
-            return
+            return found
         route, match = found
         account = None
         if route.permission is not None:
@@ -78,10 +116,11 @@ class ServiceHandler(tornado.web.RequestHandler):
                 address=self.request.full_url(),
             )
             if isinstance(checked, Answer):
-                self._send(checked)
-                return
+                return checked
             account = checked
         query = read_query(self.request.query)
+        if "stale" in faults:
+            query["timestamp"] = self._before_edits(faults["stale"].edits, query.get("timestamp"))
         try:
             request = Request(
                 method=str(self.request.method),
@@ -91,13 +130,20 @@ class ServiceHandler(tornado.web.RequestHandler):
                 body=read_body(self.request.body, headers.get("Content-Encoding")),
                 account=account,
                 range=headers.get("Range"),
+                faults=faults,
             )
-            answer = await asyncio.get_running_loop().run_in_executor(
+            return await asyncio.get_running_loop().run_in_executor(
                 self._pool, self._answer, route, request
             )
         except ApiError as e:
-            answer = error_answer(e, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}")
-        self._send(answer, ids_as_text=query.get("int64_as_str", "").lower() in ("1", "true"))
+            return error_answer(e, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}")
+
+    def _before_edits(self, count: int, asked: str | None) -> str:
+        """A time before the latest edits, or the one that was asked for if that is earlier."""
+        with self._at.lock:
+            times = [o.at for o in self._at.editor.operations.values()][-count:]
+        now = float(asked) if asked else time.time()
+        return repr(min(now, times[0] - 0.001)) if times else repr(now)
 
     def _route(self) -> tuple[Route, dict[str, Any]] | Answer:
         allowed: set[str] = set()
@@ -121,13 +167,26 @@ class ServiceHandler(tornado.web.RequestHandler):
         with self._at.lock:
             return route.answer(self._at, request)
 
-    def _send(self, answer: Answer, *, ids_as_text: bool = False) -> None:
-        content = answer.content(ids_as_text=ids_as_text)
+    def _send(self, answer: Answer, content: bytes) -> None:
+        self._head(answer, content)
+        if self.request.method == "HEAD":
+            self.set_header("Content-Length", str(len(content)))
+        else:
+            self.write(content)
+
+    async def _send_part(self, answer: Answer, content: bytes, share: float) -> None:
+        """Announce the whole, send a part, hang up."""
+        self._head(answer, content)
+        lines = [f"HTTP/1.1 {self.get_status()} {answer.status}"]
+        lines += [f"{k}: {v}" for k, v in self._headers.get_all()]
+        lines += [f"Content-Length: {len(content)}", "", ""]
+        stream = self.detach()
+        with contextlib.suppress(tornado.iostream.StreamClosedError):
+            await stream.write("\r\n".join(lines).encode() + content[: int(len(content) * share)])
+        stream.close()
+
+    def _head(self, answer: Answer, content: bytes) -> None:
         self.set_status(answer.status)
         self.set_header("Content-Type", answer.content_type if content else "text/plain")
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        if self.request.method == "HEAD":
-            self.set_header("Content-Length", str(len(content)))
-            return
-        self.write(content)

@@ -18,6 +18,8 @@ def _manifest(at: Deployment, request: Request) -> Answer:
         parts = at.graph.below(node, LEVEL2, box)
     fragments, owners = [], []
     for part in parts:
+        if "late_meshes" in request.faults and not meshes.is_initial(part):
+            continue
         size = len(meshes.fragment(part))
         if size == 0:
             continue

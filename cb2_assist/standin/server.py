@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,19 @@ from cb2_assist.core.errors import PortBusyError
 from cb2_assist.core.geometry import Resolution
 from cb2_assist.datasets.source import Source
 from cb2_assist.standin import (
+    control,
     editing,
     files,
     history_service,
     info_service,
+    level2_service,
     lookups,
+    materialize_service,
     mesh_service,
 )
 from cb2_assist.standin.deployment import Account, Deployment, Names
 from cb2_assist.standin.edits import Editor
+from cb2_assist.standin.faults import Fault, FaultBox
 from cb2_assist.standin.graph import ChunkedGraph, Watershed
 from cb2_assist.standin.handler import ServiceHandler
 from cb2_assist.standin.meshes import FragmentMeshes
@@ -44,7 +48,10 @@ ROUTES = (
     *history_service.ROUTES,
     *editing.ROUTES,
     *mesh_service.ROUTES,
+    *level2_service.ROUTES,
+    *materialize_service.ROUTES,
     *files.ROUTES,
+    *control.ROUTES,
 )
 _HOST = "127.0.0.1"
 _THREADS = 4
@@ -85,6 +92,11 @@ def make_served(source: Source, folder: Path) -> Served:
     return Served(SupervoxelVolume(folder, chunk), watershed, em, layers.resolution)
 
 
+def new_token() -> str:
+    """A token of 32 hexadecimal digits, the first a letter: cloud-volume reads others as numbers."""
+    return secrets.choice("abcdef") + secrets.token_hex(16)[1:]
+
+
 class StandIn:
     """A CAVE server on this machine; a context manager.
 
@@ -97,6 +109,7 @@ class StandIn:
         accounts: Who may use it; None is one account with a new token.
         port: Port of 127.0.0.1; 0 is any free one.
         meshes: Whether objects have meshes.
+        faults: What goes wrong on purpose from the start; see `StandIn.faults`.
     """
 
     def __init__(
@@ -107,11 +120,12 @@ class StandIn:
         accounts: Sequence[Account] | None = None,
         port: int = 0,
         meshes: bool = True,
+        faults: Iterable[Fault] = (),
     ) -> None:
         self._served = served
         self._port = port
         names = names or Names()
-        accounts = (Account(secrets.token_hex(16)),) if accounts is None else accounts
+        accounts = (Account(new_token()),) if accounts is None else accounts
         volume = served.volume
         graph = ChunkedGraph(
             NodeIds.for_chunks(volume.chunk_counts),
@@ -132,6 +146,7 @@ class StandIn:
             viewer=served.viewer,
             folders={files.SUPERVOXELS: volume.folder},
             accounts=tuple(accounts),
+            faults=FaultBox(faults),
             lock=lock,
         )
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -182,6 +197,11 @@ class StandIn:
     def deployment(self) -> Deployment:
         """Graph and accounts; to be touched under its lock while the server runs."""
         return self._at
+
+    @property
+    def faults(self) -> FaultBox:
+        """What goes wrong on purpose, and the log of requests."""
+        return self._at.faults
 
     def start(self) -> Self:
         """Listen; returns itself.

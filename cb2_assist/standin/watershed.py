@@ -72,7 +72,7 @@ class _Contacts:
         n = len(unique)
         self.pairs.append(unique)
         self.area.append(np.bincount(which.ravel(), minlength=n).astype(np.int64))
-        self.grey.append(np.bincount(which.ravel(), darker.astype(np.float64), n))
+        self.grey.append(np.bincount(which.ravel(), darker, n).astype(np.float64))
 
 
 class _Making:

@@ -17,6 +17,7 @@ from cb2_assist.standin.graph import Box
 
 if TYPE_CHECKING:
     from cb2_assist.standin.deployment import Account, Deployment
+    from cb2_assist.standin.faults import Fault
 
 _SAFE_IN_JAVASCRIPT = 2**53
 JSON = "application/json"
@@ -33,6 +34,7 @@ class Request:
         query: Last value of each parameter.
         account: Who asks; None on routes that are open to all.
         range: The header of that name.
+        faults: What goes wrong on purpose, by kind.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Request:
     body: bytes
     account: Account | None = None
     range: str | None = None
+    faults: Mapping[str, Fault] = field(default_factory=dict)
 
     @property
     def user(self) -> str:

@@ -1,4 +1,4 @@
-"""Three neurites in a small volume with ready supervoxels: one is in two pieces, two are one object.
+"""Three neurites with ready supervoxels: one is in two pieces, two are one object.
 
 The volume on which exchanges of a real PyChunkedGraph were recorded: 256 x 256 x 64 voxels of
 8 x 8 x 40 nm, 4 x 4 x 4 chunks. Neurite 1 runs along x and is broken at x = 100; neurite 2 runs
@@ -38,10 +38,10 @@ def crossing(folder: Path) -> Served:
     _write(folder / "em", "image", em)
     names = np.array(sorted(owner), np.uint64)
     pairs, area = _contacts(supervoxels)
-    a, b = ([owner[int(v)] for v in column] for column in pairs.T)
-    same = np.array(a) == np.array(b)
+    owners = [{owner[a], owner[b]} for a, b in pairs.tolist()]
+    same = np.array([len(o) == 1 for o in owners])
     # the false merge: neurite 2 and what it crosses
-    false = np.array([ACROSS in p and p <= {LEFT, RIGHT, ACROSS} for p in map(set, zip(a, b))])
+    false = np.array([ACROSS in o and o < {LEFT, RIGHT, ACROSS} and len(o) == 2 for o in owners])
     affinity = np.where(same, 0.95, np.where(false, 0.6, 0.1)).astype(np.float32)
     watershed = Watershed(
         names, np.searchsorted(names, pairs).astype(np.int64), affinity, area, same | false

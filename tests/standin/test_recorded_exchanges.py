@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import requests
-from crossing import crossing
 from recorded import Correspondence
 
 from cb2_assist.standin.deployment import Account
-from cb2_assist.standin.server import StandIn
+from cb2_assist.standin.server import Served, StandIn
 
 pytestmark = pytest.mark.shared
 
@@ -31,8 +30,7 @@ def recorded(shared_data: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def cave(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
-    served = crossing(tmp_path_factory.mktemp("crossing"))
+def cave(served: Served) -> Iterator[StandIn]:
     account = Account(TOKEN, user_id="0", name="Tester", affiliation="Lab")
     with StandIn(served, accounts=[account], meshes=False) as running:
         yield running
