@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 _LOOK_S = 0.1
 """How often it is looked whether anybody still waits."""
-TELL_AFTER_S = 1.5
-"""Waits shorter than this are not worth a word; longer ones get one as often."""
+TELL_AFTER_S, TELL_EVERY_S = 1.5, 10.0
+"""Waits shorter than the first are not worth a word; longer ones get one less and less often, but
+at least as often as the second says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def _until_done(waiting: list[Future[T]], what: str, deadline_s: float) -> None:
     """Return when all is done; raise what the first failure raised, or that waiting has ended."""
     mine = _NOW.get() or _NOBODY
     begun = told = time.monotonic()
-    left = set(waiting)
+    pause, left = TELL_AFTER_S, set(waiting)
     while left:
         done, left = wait(left, timeout=_LOOK_S, return_when="FIRST_EXCEPTION")
         for failed in (f for f in done if f.exception() is not None):
@@ -96,6 +97,6 @@ def _until_done(waiting: list[Future[T]], what: str, deadline_s: float) -> None:
                 f"No answer within {deadline_s:.0f} s: {what}. The server is slow or the "
                 "connection is. Try again; nothing is lost."
             )
-        if left and now - told > TELL_AFTER_S:
-            told = now
+        if left and now - told > pause:
+            told, pause = now, min(2 * pause, TELL_EVERY_S)
             mine.say(f"Waiting for {what}: {now - begun:.0f} s.")

@@ -192,6 +192,23 @@ class MeshSource(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Arbour:
+    """A whole object as a graph of its parts, one a connected piece in a chunk.
+
+    Attributes:
+        points: float64, (n, 3), nm: a point inside each part, else the middle of its chunk.
+        radius: float64, (n,), nm: of the part where it is thickest; NaN where not known.
+        edges: int64, (m, 2), rows of `points`: which parts touch. Not a tree.
+        chunk_nm: Edges of a chunk.
+    """
+
+    points: NDArray[np.float64]
+    radius: NDArray[np.float64]
+    edges: NDArray[np.int64]
+    chunk_nm: tuple[float, float, float]
+
+
 class GraphEdge(Protocol):
     """An edge of the automatic segmentation between two objects."""
 
@@ -260,6 +277,14 @@ class GraphSource(Protocol):
 
         Raises:
             DatasetError: The data cannot be read.
+        """
+
+    def arbour(self, segment: SegmentId) -> Arbour:
+        """The whole object, as the graph knows it.
+
+        Raises:
+            SegmentNotFoundError: There is no such object.
+            DatasetError: The graph cannot be asked.
         """
 
     def neighbours(

@@ -8,6 +8,7 @@ belonged to at a time is asked once.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,8 +32,10 @@ Ids = NDArray[np.uint64]
 
 ANSWER_S = 45.0
 """Longest wait for one question."""
+_LONG_S = 180.0
+"""The same for one about a whole neuron."""
 _AT_ONCE = 4
-_BATCH = 50_000
+_BATCH, _L2_BATCH = 50_000, 5_000
 _MOST_KEPT = 2_000_000
 
 
@@ -145,29 +148,33 @@ class Graph:
         )
         return np.asarray(got).astype(np.uint64)
 
-    def edges(self, root: SegmentId, box: BoxVx) -> list[tuple[int, int]]:
-        """Which parts of an object near a place hang together."""
-        client, bounds = self._client("graph"), _bounds(box)
+    def edges(self, root: SegmentId) -> list[tuple[int, int]]:
+        """Which parts of an object hang together."""
+        client = self._client("graph")
         got = self.ask(
-            "how the segment hangs together",
-            lambda: client.level2_chunk_graph(root, bounds=bounds),
+            "how the segment hangs together", lambda: client.level2_chunk_graph(root), _LONG_S
         )
         return [(int(a), int(b)) for a, b in got]
 
-    def places(self, parts: Iterable[int]) -> dict[int, PointNm]:
-        """A point inside each part, where the server has computed one.
+    def places(self, parts: Iterable[int]) -> dict[int, tuple[PointNm, float]]:
+        """A point inside each part and its radius in nm, where the server has computed them.
 
         It does that minutes to hours after an edit, so some may be missing.
         """
         client, ids = self._client("l2"), [int(p) for p in parts]
-        got = self.ask(
-            "where the parts are", lambda: client.get_l2data(ids, attributes=["rep_coord_nm"])
-        )
+        wanted = ["rep_coord_nm", "max_dt_nm"]
+        futures = [
+            self.submit(partial(client.get_l2data, ids[i : i + _L2_BATCH], attributes=wanted))
+            for i in range(0, len(ids), _L2_BATCH)
+        ]
+        words = f"{self._host}: where {len(ids)} parts of the segment are"
         places = {}
-        for key, row in got.items():
-            at = row.get("rep_coord_nm") if isinstance(row, dict) else None
-            if at is not None and len(at) == 3:
-                places[int(key)] = PointNm.of(at)
+        for rows in wait_for(futures, words, _LONG_S):
+            for key, row in rows.items():
+                at = row.get("rep_coord_nm") if isinstance(row, dict) else None
+                if at is not None and len(at) == 3:
+                    radius = row.get("max_dt_nm")
+                    places[int(key)] = PointNm.of(at), math.nan if radius is None else float(radius)
         return places
 
     def neighbours(self, root: SegmentId, box: BoxVx, at: datetime) -> list[Neighbour]:

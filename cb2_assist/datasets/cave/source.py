@@ -8,6 +8,7 @@ earlier stay true of the objects that they name.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +28,14 @@ from cb2_assist.datasets.chunk_cache import DEFAULT_BYTES
 from cb2_assist.datasets.dataset_file import DatasetFile
 from cb2_assist.datasets.local import LocalSource
 from cb2_assist.datasets.locate import point_in
-from cb2_assist.datasets.source import Cutout, DatasetInfo, EmStatistics, Mesh, ViewerLayers
+from cb2_assist.datasets.source import (
+    Arbour,
+    Cutout,
+    DatasetInfo,
+    EmStatistics,
+    Mesh,
+    ViewerLayers,
+)
 from cb2_assist.settings import SNAP_NM
 
 _PARTS_TRIED = 12
@@ -254,6 +262,29 @@ class CaveSource:
         own = nearest(site.segment)
         return own, None if site.partner is None else nearest(site.partner)
 
+    def arbour(self, segment: SegmentId) -> Arbour:
+        """The whole object, as the graph knows it: three questions, whatever its size.
+
+        Raises:
+            SegmentNotFoundError: There is no such object.
+            DatasetError: The graph cannot be asked.
+        """
+        graph = self._graph
+        parts = graph.parts(segment).tolist() if self._is_node(segment) else []
+        if not parts:
+            raise self._no_object(segment)
+        row = {part: i for i, part in enumerate(parts)}
+        pairs = [(row[a], row[b]) for a, b in graph.edges(segment) if a in row and b in row]
+        known = graph.places(parts)
+        rows = [known.get(part) or (self._middle_of(part), math.nan) for part in parts]
+        x, y, z = (c * v for c, v in zip(graph.shape.chunk, self._finest, strict=True))
+        return Arbour(
+            np.array([tuple(point) for point, _ in rows], np.float64).reshape(-1, 3),
+            np.array([radius for _, radius in rows], np.float64),
+            np.array(pairs, np.int64).reshape(-1, 2),
+            (x, y, z),
+        )
+
     def neighbours(
         self, segment: SegmentId, point: PointNm, reach_nm: float
     ) -> list[Neighbour] | None:
@@ -313,6 +344,10 @@ class CaveSource:
     def _box_of(self, part: int) -> BoxVx:
         lo, hi = chunk_voxels(self._graph.shape, part)
         return _scaled(BoxVx(PointVoxel(*lo), PointVoxel(*hi)), self._finest, self.resolution)
+
+    def _middle_of(self, part: int) -> PointNm:
+        lo, hi = chunk_voxels(self._graph.shape, part)
+        return PointNm.of((a + b) / 2 * v for a, b, v in zip(lo, hi, self._finest, strict=True))
 
     def _nm_box(self, point: PointNm, reach_nm: float) -> BoxVx:
         """In voxels of the finest scale, as the graph counts."""
