@@ -267,6 +267,8 @@ def starting_cursor(
         raise BadRequestError("--segment 0 is background. Give the id of a segment.")
     if at is None:
         return None if segment is None else Cursor(locate(source, info, segment), segment)
+    if segment is not None and isinstance(source, GraphSource):
+        segment, _ = source.current(segment, at)
     here = source.segment_at(at)
     if segment is None or here == segment:
         return Cursor(at, segment)

@@ -61,14 +61,21 @@ class LocalSource:
     Args:
         dataset: What the file says.
         cache_bytes: Decoded voxels that may be kept in memory.
+        seg_info: The segmentation's info file, where its folder does not have it.
 
     Raises:
         DatasetError: A volume is missing or damaged, or the volumes do not fit.
     """
 
-    def __init__(self, dataset: DatasetFile, *, cache_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(
+        self,
+        dataset: DatasetFile,
+        *,
+        cache_bytes: int = DEFAULT_BYTES,
+        seg_info: dict[str, Any] | None = None,
+    ) -> None:
         self._dataset = dataset
-        seg = Layer("segmentation", dataset.segmentation, complete=dataset.complete)
+        seg = Layer("segmentation", dataset.segmentation, complete=dataset.complete, info=seg_info)
         em = Layer("em", dataset.em, complete=dataset.complete)
         if dataset.mip >= len(seg.scales):
             raise DatasetError(

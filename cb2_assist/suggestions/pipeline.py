@@ -159,7 +159,7 @@ class Pipeline:
         start = time.perf_counter()
         segment, instead = self._current(segment, at)
         at, segment, cutout = self._look(at, segment)
-        edges = self._pool.submit(self._affinities, segment, at)
+        edges = self._pool.submit(self._affinities, segment, at) if self._graph else None
         kinds = (kind,) if kind else tuple(Kind)
         search = BoxVx.around(at, cutout_half_width_nm(SEARCH_RADIUS_NM), cutout.resolution)
         candidates = find(
@@ -321,8 +321,7 @@ class Pipeline:
 
     def _affinities(self, segment: SegmentId, at: PointNm) -> dict[SegmentId, float]:
         """How strongly the automatic segmentation holds others to a segment, where it says so."""
-        if self._graph is None:
-            return {}
+        assert self._graph is not None
         strongest: dict[SegmentId, float] = {}
         for edge in self._graph.neighbours(segment, at, SEARCH_RADIUS_NM) or ():
             strongest.setdefault(edge.segment, edge.affinity)
@@ -478,9 +477,11 @@ class Pipeline:
 
 
 def _with_affinities(
-    candidates: list[Candidate], edges: Future[dict[SegmentId, float]]
+    candidates: list[Candidate], edges: Future[dict[SegmentId, float]] | None
 ) -> list[Candidate]:
     """Candidates with what the graph says of them, unless it takes too long to say."""
+    if edges is None:
+        return candidates
     try:
         known = edges.result(_EDGES_S)
     except (AssistError, TimeoutError):

@@ -38,6 +38,7 @@ from cb2_assist.datasets.source import (
 )
 from cb2_assist.settings import SNAP_NM
 
+_VOLUME_KEYS = ("@type", "type", "data_type", "num_channels", "scales")
 _PARTS_TRIED = 12
 """Parts of a segment in which a voxel of it is looked for."""
 
@@ -68,6 +69,8 @@ class CaveSource:
                 mip=stack.mip,
             ),
             cache_bytes=cache_bytes,
+            # the graph's own info file counts; what is not about voxels would mislead cloud-volume
+            seg_info={k: v for k, v in connection.graph_info.items() if k in _VOLUME_KEYS},
         )
         self._graph = Graph(connection)
         self._meshes = GraphMeshes(connection, self._graph)
