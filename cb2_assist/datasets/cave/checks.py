@@ -58,7 +58,7 @@ class _Examination:
         """Find a token."""
         token = find_token(self._stack.server)
         if token is None:
-            raise missing(self._stack.server, self._stack.name)
+            raise missing(self._stack.server, self._stack.name, self._stack.mirror)
         return f"a token from {token.found}"
 
     def info(self) -> str:

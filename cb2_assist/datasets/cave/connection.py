@@ -40,6 +40,7 @@ class Datastack:
         graph: ``graphene://…`` of a graph that no datastack names; `server` is then its own.
         em: cloud-volume path of the EM beside such a graph.
         named_by: What named the server, for messages.
+        mirror: Name of the same data as plain volumes, which need no login; empty without one.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Datastack:
     graph: str = ""
     em: str = ""
     named_by: str = "The dataset"
+    mirror: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ class Connection:
             got = client.get_datastack_info(stack.datastack)
         except LoginError as e:
             if self.account.token is None and e.reason in ("missing", "invalid"):
-                raise missing(stack.server, stack.name) from None
+                raise missing(stack.server, stack.name, stack.mirror) from None
             raise
         if not isinstance(got, dict):
             raise self._odd("datastack", "is not a description of a datastack")

@@ -96,13 +96,20 @@ def save_token(server: str, text: str) -> Path:
     return path
 
 
-def missing(server: str, dataset: str) -> LoginError:
-    """What to do without a token."""
+def missing(server: str, dataset: str, mirror: str = "") -> LoginError:
+    """What to do without a token.
+
+    Args:
+        server: The global server.
+        dataset: Name of the dataset.
+        mirror: Name of one with the same data that needs none.
+    """
     page = token_page(server)
+    without = f" Without one, open cb2-assist --dataset {mirror}." if mirror else ""
     return LoginError(
         f"{dataset} needs a CAVE token for {urlsplit(server).netloc}, and there is none. Copy "
         f"yours from {page} (or make one at {new_token_page(server)}, which ends the old one), "
-        f"then set {TOKEN_VARIABLE}, or start again in a terminal to be asked for it.",
+        f"then set {TOKEN_VARIABLE}, or start again in a terminal to be asked for it.{without}",
         reason="missing",
         page=page,
         server=server,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cb2_assist.datasets.catalogue import Graph, PublicDataset, built_in_hosts
+from cb2_assist.datasets.catalogue import PUBLIC, Graph, PublicDataset, built_in_hosts
 from cb2_assist.datasets.cave.connection import Connection, Datastack
 from cb2_assist.datasets.cave.source import CaveSource, open_cave
 from cb2_assist.datasets.cave.states import state_of
@@ -25,6 +25,7 @@ def stack_of_entry(entry: PublicDataset) -> Datastack:
         species=entry.species,
         licence=entry.licence,
         citation=entry.citation,
+        mirror=next((e.name for e in PUBLIC if e.name == f"{entry.name}-static"), ""),
     )
 
 

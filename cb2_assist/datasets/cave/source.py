@@ -198,11 +198,6 @@ class CaveSource:
         return iso(self._time())
 
     @property
-    def is_pinned(self) -> bool:
-        """Whether the state never moves on."""
-        return self._stack.pinned
-
-    @property
     def route(self) -> GraphRoute:
         """What the viewer asks the graph, through our port."""
         return GraphRoute(self._connection, self._at if self._stack.pinned else None)
