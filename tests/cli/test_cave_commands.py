@@ -10,8 +10,11 @@ import pytest
 from cave_worlds import EDITOR, NEWCOMER, STRANGER, CaveWorld, cave_world, own_home
 
 from cb2_assist.app import open_assistant
-from cb2_assist.core.errors import UntrustedHostError
+from cb2_assist.cli import options
+from cb2_assist.core.errors import LoginError, UntrustedHostError
+from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Kind, Verdict
+from cb2_assist.datasets.cave.login import find_token, missing
 from cb2_assist.datasets.cave.trust import trusted_file
 from cb2_assist.datasets.registry import open_dataset
 from cb2_assist.decisions.labels import open_labels
@@ -67,8 +70,6 @@ def test_a_decision_keeps_supervoxels_roots_and_time(world, tiny_model_folder, t
         open_assistant(world.file, model=tiny_model_folder, device="cpu") as assistant,
         open_labels(f"sqlite:///{tmp_path / 'labels.sqlite'}") as labels,
     ):
-        from cb2_assist.core.geometry import PointNm
-
         found = assistant.suggest(PointNm(485, 365, 625))
         join = next(s for s in found.suggestions if s.site.kind is Kind.JOIN)
         decided = assistant.decide(join, Verdict.ACCEPT, labels=labels, user="ada")
@@ -142,3 +143,52 @@ def test_datasets_names_login_sources_and_what_nobody_verified(call) -> None:
     _, out, _ = call("datasets")
     assert "minnie65-static" in out
     assert "[cave]" in out
+
+
+class TestAsking:
+    """Who sits at a terminal is asked for a token that is missing, once."""
+
+    SERVER = "https://global.example.org"
+
+    @pytest.fixture
+    def opened(self, monkeypatch, tmp_path) -> list[str | None]:
+        """The token, or None, that each attempt to open the dataset found."""
+        found: list[str | None] = []
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("CAVE_TOKEN")
+
+        def build(*_parts, **_options):
+            token = find_token(self.SERVER)
+            found.append(None if token is None else token.value)
+            if token is None:
+                raise missing(self.SERVER, "graph")
+            return "an assistant"
+
+        monkeypatch.setattr("cb2_assist.app.build_assistant", build)
+        return found
+
+    def open(self) -> object:
+        return options.open_assistant("minnie65", None, None, "cpu")
+
+    def test_it_is_asked_kept_and_used(self, opened, monkeypatch, capsys) -> None:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        monkeypatch.setattr("click.prompt", lambda *_, **__: EDITOR.token)
+        assert self.open() == "an assistant"
+        assert opened == [None, EDITOR.token]
+        said = capsys.readouterr().err
+        assert f"{self.SERVER}/sticky_auth/settings/tokens" in said
+        assert EDITOR.token not in said
+
+    def test_no_answer_is_no_second_question(self, opened, monkeypatch) -> None:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        monkeypatch.setattr("click.prompt", lambda *_, **__: "")
+        with pytest.raises(LoginError, match="settings/tokens"):
+            self.open()
+        assert opened == [None]
+
+    def test_a_script_is_not_asked(self, opened, monkeypatch) -> None:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+        monkeypatch.setattr("click.prompt", lambda *_, **__: pytest.fail("asked"))
+        with pytest.raises(LoginError):
+            self.open()
+        assert opened == [None]
