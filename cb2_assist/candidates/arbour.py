@@ -10,7 +10,7 @@ No voxel is read: a neuron of twenty thousand parts takes a second. What is foun
 
 The graph of parts is no tree: parts in neighbouring chunks touch in triangles, and a process that
 grazes a chunk's border leaves a stub there. So ends and branches are those of the tree of shortest
-ways, of which branches shorter than `LEAST_BRANCH_NM` are dropped (spines, stubs).
+ways, of which branches shorter than `LEAST_BRANCH_CHUNKS` are dropped (spines, stubs).
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from numpy.typing import NDArray
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.datasets.source import Arbour
 
-LEAST_BRANCH_NM = 1000.0
-"""Shorter branches are spine tips and stubs at a chunk's border."""
+LEAST_BRANCH_CHUNKS = 2.5
+"""Branches shorter than so many (smallest) edges of a chunk are stubs at its border and spines: a
+point stands for a whole part, and lies up to half a chunk off. On one minnie65 neuron of 25,889
+parts this finds all 432 tips of its published skeleton (within 3 µm) among 643 ends; 0.5 would make
+4,378 of them, 3.7 would make 466."""
 COURSE_NM = 3000.0
 """Direction and thickness are taken over this length."""
 JUMP = 2.0
@@ -94,13 +97,15 @@ class _Tree:
         way: Length of the way from there, nm.
         order: Rows, each after its parent.
         branch: For each leaf, how far back it is alone; NaN elsewhere.
-        forks: For each row, how many branches of `LEAST_BRANCH_NM` part there.
+        least: Length of a branch that is none of the dropped ones, nm.
+        forks: For each row, how many such branches part there.
     """
 
     def __init__(self, arbour: Arbour) -> None:
         from scipy.sparse import csgraph
 
         n = len(arbour.points)
+        self.least = LEAST_BRANCH_CHUNKS * min(arbour.chunk_nm)
         self.matrix = _matrix(arbour)
         _, piece = csgraph.connected_components(self.matrix, directed=False)
         self.parent, self.way = np.full(n, -1, np.int64), np.zeros(n)
@@ -136,7 +141,7 @@ class _Tree:
             for rank, child in enumerate(below):
                 begins[child] = begins[row] if rank == 0 else self.way[row]
             lengths = [reach[c] - self.way[row] for c in below]
-            self.forks[row] = sum(length >= LEAST_BRANCH_NM for length in lengths)
+            self.forks[row] = sum(length >= self.least for length in lengths)
             if not below:
                 self.branch[row] = self.way[row] - begins[row]
             if self.parent[row] < 0 and below:
@@ -152,10 +157,12 @@ class _Tree:
 
 
 def _ends(arbour: Arbour, tree: _Tree) -> Iterator[Place]:
-    for row in np.flatnonzero(tree.branch >= LEAST_BRANCH_NM).tolist():
+    for row in np.flatnonzero(tree.branch >= tree.least).tolist():
         point = arbour.points[row]
-        near = np.linalg.norm(arbour.points - point, axis=1) <= COURSE_NM
-        course = point - arbour.points[near].mean(0)
+        rows: Any = tree.back(row, COURSE_NM)
+        if tree.parent[row] < 0:
+            rows = np.linalg.norm(arbour.points - point, axis=1) <= COURSE_NM
+        course = point - arbour.points[rows].mean(0)
         size = float(np.linalg.norm(course))
         x, y, z = (float(v) for v in course / size) if size else (0.0, 0.0, 0.0)
         yield Place(PointNm.of(point), Why.END, (x, y, z) if size else None)
@@ -193,15 +200,18 @@ def _jumps(arbour: Arbour, tree: _Tree) -> Iterator[Place]:
 
 def _bridges(arbour: Arbour) -> Iterator[Place]:
     """Edges that alone hold two large parts together, where the object is thin."""
+    from scipy.spatial import cKDTree
+
     taken: set[int] = set()
+    everywhere = cKDTree(arbour.points)
     for a, b, side in _cut_edges(len(arbour.points), arbour.edges):
         if min(side, len(arbour.points) - side) < LEAST_SIDE:
             continue
         middle = (arbour.points[a] + arbour.points[b]) / 2
         thin = np.nanmin([arbour.radius[a], arbour.radius[b], np.inf])
-        near = np.linalg.norm(arbour.points - middle, axis=1) <= COURSE_NM
-        ahead = (arbour.points - middle) @ (arbour.points[b] - arbour.points[a]) > 0
-        sides = [arbour.radius[near & ahead], arbour.radius[near & ~ahead]]
+        near = np.array(everywhere.query_ball_point(middle, COURSE_NM), np.int64)
+        ahead = (arbour.points[near] - middle) @ (arbour.points[b] - arbour.points[a]) > 0
+        sides = [arbour.radius[near[ahead]], arbour.radius[near[~ahead]]]
         known = [s[np.isfinite(s)] for s in sides]
         if all(len(s) >= 3 for s in known) and thin < PINCH * min(np.median(s) for s in known):
             row = a if not arbour.radius[a] > arbour.radius[b] else b

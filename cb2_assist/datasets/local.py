@@ -363,8 +363,8 @@ class LocalSource:
             np.bincount(block.ravel(order="K"), minlength=256)
             for block in self._each("em", self._load, cells)
         ]
-        # volumes are boxes, tissue is not: what lies around it is one grey value
-        tissue = [counts for counts in blocks if (counts > 0).sum() > 1] or blocks
+        # volumes are boxes, tissue is not: what lies around it is black
+        tissue = [counts for counts in blocks if counts[1:].any()] or blocks
         for counts in tissue:
             n += int(counts.sum())
             total += int(counts @ np.arange(256))

@@ -83,7 +83,7 @@ def put_sharded(folder, meshes) -> None:
         "lod_scale_multiplier": 1.0,
         "sharding": spec.to_dict(),
     }
-    (folder / "info").write_text(json.dumps(info))
+    (folder / "info").write_text(json.dumps(info, default=int))
     data, offsets = {}, {}
     for segment, (vertices, faces) in meshes.items():
         manifest = MultiLevelPrecomputedMeshManifest(
