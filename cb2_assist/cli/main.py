@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from cb2_assist import __version__
-from cb2_assist.cli import calibrate, data, doctor, labels, learn, queue, serve, suggest
+from cb2_assist.cli import calibrate, data, doctor, labels, learn, queue, serve, standin, suggest
 from cb2_assist.core.errors import AssistError
 from cb2_assist.core.patience import patience
 
@@ -42,7 +42,7 @@ def cli() -> None:
     """
 
 
-for _module in (serve, suggest, queue, calibrate, data, labels, learn, doctor):
+for _module in (serve, suggest, queue, calibrate, data, labels, learn, doctor, standin):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

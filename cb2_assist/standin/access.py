@@ -28,6 +28,8 @@ def check(
     """
     login = f"{at.url}/sticky_auth/api/v1/authorize"
     realm = f'Bearer realm="{login}"'
+    if authorization is None and at.anonymous:
+        return at.accounts[0]
     if authorization is None:
         if from_script:
             return Answer(b"", 401, "text/plain", {"WWW-Authenticate": realm})

@@ -59,6 +59,7 @@ class Deployment:
         data_dir: Cloud-volume path of the supervoxels.
         em: Cloud-volume path of the image, for the info service; a local one lies below ``/data``.
         viewer: Voxel size that the info service gives.
+        anonymous: Whether requests without a token count as the first account's.
         faults: What goes wrong on purpose, and what was asked.
         rows: Rows of the l2cache that were asked for.
         table_rows: The materialized table once it was asked for.
@@ -76,6 +77,7 @@ class Deployment:
     viewer: Resolution
     folders: dict[str, Path]
     accounts: tuple[Account, ...]
+    anonymous: bool
     faults: FaultBox
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     table_rows: list[dict[str, Any]] | None = None

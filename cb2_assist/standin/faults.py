@@ -89,7 +89,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Seen:
     """A request that was answered.
 
     Attributes:
@@ -112,7 +112,7 @@ class FaultBox:
         self._lock = threading.Lock()
         self._faults: list[Fault] = list(faults)
         self._seen: list[int] = [0] * len(self._faults)
-        self._log: deque[Served] = deque(maxlen=_KEPT_REQUESTS)
+        self._log: deque[Seen] = deque(maxlen=_KEPT_REQUESTS)
 
     def add(self, *faults: Fault) -> None:
         """Put faults in force."""
@@ -138,12 +138,12 @@ class FaultBox:
                     out.setdefault(fault.kind, fault)
         return out
 
-    def log(self, served: Served) -> None:
+    def log(self, seen: Seen) -> None:
         """Remember a request."""
         with self._lock:
-            self._log.append(served)
+            self._log.append(seen)
 
-    def requests(self) -> Sequence[Served]:
+    def requests(self) -> Sequence[Seen]:
         """The latest requests, oldest first."""
         with self._lock:
             return list(self._log)

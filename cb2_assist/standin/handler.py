@@ -16,7 +16,7 @@ import tornado.web
 from cb2_assist.standin import access, control
 from cb2_assist.standin.deployment import Deployment
 from cb2_assist.standin.errors import ApiError
-from cb2_assist.standin.faults import Fault, Served
+from cb2_assist.standin.faults import Fault, Seen
 from cb2_assist.standin.web import (
     Answer,
     Request,
@@ -89,7 +89,7 @@ class ServiceHandler(tornado.web.RequestHandler):
             self._send(answer, content)
         if not apart:
             self._at.faults.log(
-                Served(
+                Seen(
                     method=str(self.request.method),
                     path=path,
                     query=self.request.query,

@@ -20,7 +20,7 @@ class Row:
         before: Roots of the past that it retired.
         after: Roots of the past, or the object itself, that it made.
         in_neuron: Whether any of its supervoxels is in the object.
-        is_relevant: Whether it still shows: both sides of a merge are in the object, one of a split.
+        is_relevant: Whether it still shows: both sides of a merge or one of a split are in it.
     """
 
     index: int

@@ -9,7 +9,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +18,6 @@ import tornado.netutil
 import tornado.web
 
 from cb2_assist.core.errors import PortBusyError
-from cb2_assist.core.geometry import Resolution
 from cb2_assist.datasets.source import Source
 from cb2_assist.standin import (
     control,
@@ -35,12 +33,11 @@ from cb2_assist.standin import (
 from cb2_assist.standin.deployment import Account, Deployment, Names
 from cb2_assist.standin.edits import Editor
 from cb2_assist.standin.faults import Fault, FaultBox
-from cb2_assist.standin.graph import ChunkedGraph, Watershed
+from cb2_assist.standin.graph import ChunkedGraph
 from cb2_assist.standin.handler import ServiceHandler
 from cb2_assist.standin.meshes import FragmentMeshes
 from cb2_assist.standin.node_ids import NodeIds
-from cb2_assist.standin.volume import SupervoxelVolume, default_chunk
-from cb2_assist.standin.watershed import write_watershed
+from cb2_assist.standin.served import Served, make_served
 
 ROUTES = (
     *info_service.ROUTES,
@@ -58,42 +55,8 @@ _THREADS = 4
 _START_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What a stand-in serves.
-
-    Attributes:
-        volume: Supervoxels as voxels.
-        watershed: Supervoxels as a graph.
-        em: Cloud-volume path of the image, or its folder on this machine.
-        viewer: Voxel size that the info service gives.
-    """
-
-    volume: SupervoxelVolume
-    watershed: Watershed
-    em: str | Path
-    viewer: Resolution
-
-
-def make_served(source: Source, folder: Path) -> Served:
-    """Make supervoxels from a dataset's segments, which takes a minute for a large one.
-
-    Args:
-        source: EM and segments.
-        folder: Folder to write the supervoxels to.
-
-    Raises:
-        DatasetError: The data cannot be read.
-    """
-    chunk = default_chunk(source.resolution)
-    watershed = write_watershed(source, folder, chunk)
-    layers = source.layers
-    em = layers.roots.get(layers.em, layers.em)
-    return Served(SupervoxelVolume(folder, chunk), watershed, em, layers.resolution)
-
-
 def new_token() -> str:
-    """A token of 32 hexadecimal digits, the first a letter: cloud-volume reads others as numbers."""
+    """A token of 32 hexadecimal digits, the first a letter: cloud-volume takes some for numbers."""
     return secrets.choice("abcdef") + secrets.token_hex(16)[1:]
 
 
@@ -110,6 +73,7 @@ class StandIn:
         port: Port of 127.0.0.1; 0 is any free one.
         meshes: Whether objects have meshes.
         faults: What goes wrong on purpose from the start; see `StandIn.faults`.
+        anonymous: Whether requests without a token count as the first account's.
     """
 
     def __init__(
@@ -121,6 +85,7 @@ class StandIn:
         port: int = 0,
         meshes: bool = True,
         faults: Iterable[Fault] = (),
+        anonymous: bool = False,
     ) -> None:
         self._served = served
         self._port = port
@@ -146,6 +111,7 @@ class StandIn:
             viewer=served.viewer,
             folders={files.SUPERVOXELS: volume.folder},
             accounts=tuple(accounts),
+            anonymous=anonymous,
             faults=FaultBox(faults),
             lock=lock,
         )

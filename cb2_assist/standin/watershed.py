@@ -1,8 +1,8 @@
-"""Supervoxels from a segmentation: its segments, cut at chunk borders, and which of them touch.
+"""Supervoxels from a segmentation: its segments, cut at chunk borders and necks, and who touches.
 
-A supervoxel is one connected piece of a segment within a chunk. Pieces of one segment that touch
-are one object at the start. The affinity of two pieces says how bright the image is where they
-touch, from 0 at membranes to 1 in cytoplasm; nothing but the volume itself goes into it.
+Supervoxels of one segment that touch are one object at the start. The affinity of two says how
+bright the image is where they touch, from 0 at membranes to 1 in cytoplasm, and how wide that is
+for their size; nothing but the volume itself goes into it.
 """
 
 from __future__ import annotations
@@ -11,33 +11,38 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cb2_assist.core.errors import BadVolumeError
 from cb2_assist.core.geometry import BoxVx, PointVoxel
-from cb2_assist.datasets.precomputed import Grid, write_segmentation
+from cb2_assist.datasets.meter import Meter
+from cb2_assist.datasets.precomputed import Grid, work_of, write_segmentation
 from cb2_assist.datasets.source import Source
 from cb2_assist.datasets.voxels import Layout, Shape
 from cb2_assist.standin.graph import Indices, Watershed
 from cb2_assist.standin.node_ids import SUPERVOXEL, Chunk, Ids, NodeIds
+from cb2_assist.standin.pieces import pieces
 
 _DARK_STDS, _BRIGHT_STDS = 1.5, 0.5
 """Grey levels this far below and above the mean of the image count as membrane and cytoplasm."""
 _LEAST, _MOST = 0.02, 0.98
+_BLOCK_VX = 2**22
 
 Grey = NDArray[np.uint8]
 
 
-def write_watershed(source: Source, folder: Path, chunk_vx: Shape) -> Watershed:
+def write_watershed(
+    source: Source, folder: Path, chunk_vx: Shape, meter: Meter | None = None
+) -> Watershed:
     """Write the supervoxels of a dataset as a precomputed volume.
 
     Args:
         source: EM and segments.
         folder: Folder of the volume, made when needed.
         chunk_vx: Voxels of a chunk, divisors of a stored chunk's.
+        meter: Told about the progress.
 
     Returns:
         Supervoxels and edges.
@@ -48,7 +53,12 @@ def write_watershed(source: Source, folder: Path, chunk_vx: Shape) -> Watershed:
     """
     counts = [-(-n // c) for n, c in zip(source.bounds.shape, chunk_vx, strict=True)]
     making = _Making(source, NodeIds.for_chunks(counts), chunk_vx)
-    write_segmentation(folder, making, Grid(source.resolution, source.bounds.lo), mesh=False)
+    grid = Grid(source.resolution, source.bounds.lo)
+    if meter is not None:
+        meter.plan(work_of(making.shape, grid, em=False))
+        meter.stage("making supervoxels")
+    # in small blocks, so that the progress moves
+    write_segmentation(folder, making, grid, mesh=False, meter=meter, most_vx=_BLOCK_VX)
     return making.watershed()
 
 
@@ -58,9 +68,10 @@ class _Contacts:
 
     pairs: list[Ids] = field(default_factory=list)
     area: list[Indices] = field(default_factory=list)
+    nm2: list[NDArray[np.float64]] = field(default_factory=list)
     grey: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, one: Ids, other: Ids, grey_one: Grey, grey_other: Grey) -> None:
+    def add(self, one: Ids, other: Ids, grey_one: Grey, grey_other: Grey, face_nm2: float) -> None:
         """Take the faces between voxels that lie side by side, two arrays of one shape."""
         touch = (one != other) & (one != 0) & (other != 0)
         if not touch.any():
@@ -71,7 +82,9 @@ class _Contacts:
         unique, which = np.unique(pair, axis=0, return_inverse=True)
         n = len(unique)
         self.pairs.append(unique)
-        self.area.append(np.bincount(which.ravel(), minlength=n).astype(np.int64))
+        faces = np.bincount(which.ravel(), minlength=n)
+        self.area.append(faces.astype(np.int64))
+        self.nm2.append(faces.astype(np.float64) * face_nm2)
         self.grey.append(np.bincount(which.ravel(), darker, n).astype(np.float64))
 
 
@@ -87,6 +100,10 @@ class _Making:
         self._walls: dict[tuple[int, Chunk], tuple[Ids, Grey]] = {}
         self._supervoxels: list[Ids] = []
         self._segments: list[Ids] = []
+        self._voxels: list[Indices] = []
+        edge = np.array(list(source.resolution))
+        self._voxel_nm3 = float(edge.prod())
+        self._face_nm2 = (edge.prod() / edge).tolist()
 
     def read(self, box: BoxVx) -> Ids:
         """Supervoxels of a box of whole chunks, counted from 0."""
@@ -109,21 +126,27 @@ class _Making:
         ids = np.concatenate(self._supervoxels)
         order = np.argsort(ids)
         ids, segments = ids[order], np.concatenate(self._segments)[order]
+        nm3 = np.concatenate(self._voxels)[order] * self._voxel_nm3
         if not self._contacts.pairs:
             none = np.empty(0, np.int64)
             return Watershed(ids, none.reshape(0, 2), none.astype(np.float32), none, none > 0)
         pairs, which = np.unique(np.concatenate(self._contacts.pairs), axis=0, return_inverse=True)
         area = np.bincount(which.ravel(), np.concatenate(self._contacts.area)).astype(np.int64)
         grey = np.bincount(which.ravel(), np.concatenate(self._contacts.grey)) / area
+        nm2 = np.bincount(which.ravel(), np.concatenate(self._contacts.nm2))
         ends = np.searchsorted(ids, pairs).astype(np.int64)
         same = segments[ends[:, 0]] == segments[ends[:, 1]]
-        return Watershed(ids, ends, self._affinity(grey), area, same)
+        width = nm2 / nm3[ends].min(axis=1) ** (2 / 3)
+        return Watershed(ids, ends, self._affinity(grey, width), area, same)
 
-    def _affinity(self, grey: NDArray[np.float64]) -> NDArray[np.float32]:
+    def _affinity(
+        self, grey: NDArray[np.float64], width: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
         of = self._source.em_statistics
         dark, bright = of.mean - _DARK_STDS * of.std, of.mean + _BRIGHT_STDS * of.std
         share = (grey - dark) / max(bright - dark, 1.0)
-        return share.clip(_LEAST, _MOST).astype(np.float32)
+        affinity = (share * width.clip(0, 1)).clip(_LEAST, _MOST)
+        return np.asarray(affinity, np.float32)
 
     def _chunks(self, box: BoxVx) -> Iterator[tuple[Chunk, tuple[slice, slice, slice]]]:
         ranges = [
@@ -138,7 +161,7 @@ class _Making:
             yield (x, y, z), (sx, sy, sz)
 
     def _chunk(self, chunk: Chunk, seg: Ids, em: Grey) -> Ids:
-        piece = pieces(seg)
+        piece = pieces(seg, self._source.resolution)
         n = int(piece.max(initial=0))
         base = np.uint64(self._ids.base(SUPERVOXEL, chunk))
         ids = np.where(piece > 0, base + piece.astype(np.uint64), np.uint64(0))
@@ -146,9 +169,10 @@ class _Making:
         owner = np.zeros(n + 1, np.uint64)
         owner[piece] = seg
         self._segments.append(owner[1:])
+        self._voxels.append(np.bincount(piece.ravel(), minlength=n + 1)[1:].astype(np.int64))
         for axis in range(3):
             before, after = _sides(axis)
-            self._contacts.add(ids[before], ids[after], em[before], em[after])
+            self._contacts.add(ids[before], ids[after], em[before], em[after], self._face_nm2[axis])
             self._across(axis, chunk, ids, em)
         return ids
 
@@ -162,21 +186,8 @@ class _Making:
         wall = self._walls.pop((axis, previous), None)
         first, last = ((slice(None),) * axis + (k,) for k in (0, -1))
         if wall is not None:
-            self._contacts.add(wall[0], ids[first], wall[1], em[first])
+            self._contacts.add(wall[0], ids[first], wall[1], em[first], self._face_nm2[axis])
         self._walls[axis, chunk] = (ids[last].copy(), em[last].copy())
-
-
-def pieces(seg: Ids) -> NDArray[np.int32]:
-    """Connected pieces (across faces) of the segments in an array, numbered from 1."""
-    from skimage import measure
-
-    label: Any = measure.label  # typed in some releases, untyped in others
-    # it takes no 64-bit ids
-    _, small = np.unique(seg, return_inverse=True)
-    numbers = small.reshape(seg.shape).astype(np.int32) + 1
-    numbers[seg == 0] = 0
-    found: NDArray[np.int32] = label(numbers, background=0, connectivity=1).astype(np.int32)
-    return found
 
 
 def _sides(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -9,7 +9,8 @@ import pytest
 from crossing import crossing
 
 from cb2_assist.standin.deployment import Account
-from cb2_assist.standin.server import Served, StandIn
+from cb2_assist.standin.served import Served
+from cb2_assist.standin.server import StandIn
 
 EDITOR = Account("a1" * 16, user_id="7", name="Ada", affiliation="Lab A")
 SECOND = Account("a2" * 16, user_id="8", name="Ben", affiliation="Lab B")

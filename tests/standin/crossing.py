@@ -17,7 +17,7 @@ from scipy import ndimage
 from cb2_assist.core.geometry import Resolution
 from cb2_assist.standin.graph import Watershed
 from cb2_assist.standin.node_ids import SUPERVOXEL, NodeIds
-from cb2_assist.standin.server import Served
+from cb2_assist.standin.served import Served
 from cb2_assist.standin.volume import SupervoxelVolume
 
 SHAPE = (256, 256, 64)

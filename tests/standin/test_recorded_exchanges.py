@@ -13,7 +13,8 @@ import requests
 from recorded import Correspondence
 
 from cb2_assist.standin.deployment import Account
-from cb2_assist.standin.server import Served, StandIn
+from cb2_assist.standin.served import Served
+from cb2_assist.standin.server import StandIn
 
 pytestmark = pytest.mark.shared
 

@@ -1,0 +1,92 @@
+"""`cb2-assist standin`: a CAVE server on this machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from cb2_assist.cli.options import UserName, chosen, dataset_options
+from cb2_assist.cli.progress import ProgressLine
+
+
+@click.command()
+@dataset_options
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Port of 127.0.0.1; 0 is any free one.",
+)
+@click.option("--user", type=UserName(), help="Name that the edit history shows.")
+@click.option(
+    "--anonymous",
+    is_flag=True,
+    help="Let in requests without a token, such as Neuroglancer alone sends. Any web page that "
+    "you open can then read the volume and edit its graph.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout when ready.")
+def standin(
+    dataset: str | None,
+    dataset_file: Path | None,
+    port: int,
+    user: str | None,
+    anonymous: bool,
+    as_json: bool,
+) -> None:
+    """Serve a local dataset as a CAVE server whose objects can be merged and cut.
+
+    caveclient, cloud-volume and Neuroglancer talk to it as to a real one. Supervoxels are made from
+    the segmentation the first time, and kept; edits last until it stops. Failures on purpose are
+    set at URL/standin/faults, what was asked is at URL/standin/requests.
+    """
+    choice = chosen(dataset, dataset_file)
+    from cb2_assist.datasets.demo import cache_folder
+    from cb2_assist.datasets.meter import Meter
+    from cb2_assist.datasets.registry import open_dataset
+    from cb2_assist.settings import login_name
+    from cb2_assist.standin.deployment import Account, Names
+    from cb2_assist.standin.served import kept_served
+    from cb2_assist.standin.server import StandIn, new_token
+
+    ended = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+    source = open_dataset(choice.name, choice.file)
+    try:
+        with ProgressLine() as line:
+            served = kept_served(source, cache_folder(), Meter(line, every_s=line.every_s))
+        name = source.info.name
+    finally:
+        source.close()
+    cave = StandIn(
+        served,
+        names=Names(name, name, f"{name}_image"),
+        accounts=[Account(new_token(), name=user or login_name())],
+        port=port,
+        anonymous=anonymous,
+    )
+    with cave:
+        if as_json:
+            click.echo(
+                json.dumps(
+                    {
+                        "datastack": cave.datastack,
+                        "server": cave.url,
+                        "token": cave.token,
+                        "dataset_file": cave.dataset_file(),
+                    }
+                )
+            )
+        else:
+            click.echo(f"cb2-assist: serving the datastack {name} at {cave.url}")
+            click.echo(f"token: {cave.token}\n\n# a dataset file for it\n{cave.dataset_file()}")
+        ended.wait()
+
+
+COMMANDS = (standin,)
