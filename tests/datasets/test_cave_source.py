@@ -12,11 +12,20 @@ from cave_worlds import EDITOR, NEWCOMER, STRANGER, CaveWorld, cave_world, own_h
 from contracts.source import SourceContract
 from dataset_makers import make_dataset, make_volume
 
-from cb2_assist.core.errors import DatasetError, LoginError, NoAnswerError, SegmentNotFoundError
+from cb2_assist.core.errors import (
+    DatasetError,
+    LoginError,
+    NoAnswerError,
+    SegmentNotFoundError,
+    SupersededError,
+)
 from cb2_assist.core.geometry import PointNm, PointVoxel
-from cb2_assist.core.records import Kind, Site
+from cb2_assist.core.patience import patience
+from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.cave.source import CaveSource
 from cb2_assist.datasets.registry import open_dataset
+from cb2_assist.learning.cover import stops_on_arbours
+from cb2_assist.standin.faults import Fault
 from cb2_assist.standin.server import StandIn
 
 # where the upper ball of the dumbbell and its partner meet, and inside either
@@ -159,6 +168,63 @@ def test_a_mesh_is_read_near_the_point_only(world):
     np.testing.assert_allclose(middle[:2], [485, 365], atol=60)
     assert meshed.mesh(own + 12345, IN_DUMBBELL, 1000.0) is None
     meshed.close()
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault("refused", path="roots_binary", status=503, times=2),
+            Fault("refused", path="roots_binary", status=429, times=1, seconds=0.0),
+            Fault("truncated", path="roots_binary", times=1),
+        ],
+        ids=lambda f: f"{f.kind}-{f.status}",
+    )
+    def test_one_that_passes_is_not_noticed(self, world, source, fault):
+        world.cave.faults.add(fault)
+        assert source._graph.shape.layer(source.segment_at(IN_DUMBBELL)) > 1
+
+    def test_one_that_stays_is_said_and_work_goes_on_after_it(self, world, source):
+        world.cave.faults.add(Fault("refused", path="roots_binary", status=500, times=1))
+        with pytest.raises(NoAnswerError, match="status 500"):
+            source.segment_at(IN_DUMBBELL)
+        assert source.segment_at(IN_DUMBBELL) > 0
+
+    def test_a_server_that_hangs_is_given_up(self, world, source):
+        own = source.segment_at(IN_DUMBBELL)
+        world.cave.faults.add(Fault("latency", path="is_latest_roots", seconds=3.0))
+        client, ids = source._graph._client("graph"), np.array([own], np.uint64)
+        with pytest.raises(NoAnswerError, match=r"No answer within 0 s: 127\.0\.0\.1"):
+            source._graph.ask("whether it is current", lambda: client.is_latest_roots(ids), 0.2)
+        with patience(is_over=lambda: True), pytest.raises(SupersededError):
+            source.current(own, IN_DUMBBELL)
+
+    def test_without_the_graphs_edges_contacts_of_voxels_remain(self, world, source):
+        own = source.segment_at(IN_DUMBBELL)
+        world.cave.faults.add(Fault("refused", path="/subgraph", status=500))
+        assert source.neighbours(own, MEET, 300.0) is None
+        assert set(np.unique(source.cutout(source.bounds).seg)) > {own}
+
+    def test_parts_that_the_server_has_not_measured_stand_in_their_chunks(self, world, source):
+        own = source.segment_at(IN_DUMBBELL)
+        known = source.arbour(own)
+        world.cave.faults.add(Fault("missing_rows", share=1.0))
+        blind = source.arbour(own)
+        assert len(known.points) == len(blind.points) >= 2
+        assert np.isfinite(known.radius).any()
+        assert np.isnan(blind.radius).all()
+        assert (np.abs(known.points - blind.points) <= np.array(blind.chunk_nm)).all()
+        inside = [source.segment_at(PointNm.of(p)) for p in known.points]
+        assert inside.count(own) >= len(inside) // 2
+
+
+def test_the_queue_goes_along_an_object_of_the_graph(source):
+    own = source.segment_at(IN_PARTNER)
+    stops = stops_on_arbours(source, [own])
+    assert {s.segment for s in stops} <= {own}
+    assert stops == stops_on_arbours(source, [own])
+    with pytest.raises(SegmentNotFoundError):
+        stops_on_arbours(source, [SegmentId(own + 99_999)])
 
 
 class TestTimes:
