@@ -37,6 +37,7 @@ def test_a_graph_is_shown_asked_about_and_decided_on(browser, graph) -> None:
     process, labels = graph
     sent: list[str] = []
     tab = Tab.open(browser, process.url)
+    tab.page.set_default_timeout(180_000)  # the first p waits for the network to be loaded
     tab.page.context.on("request", lambda r: sent.append(f"{r.url} {r.headers}"))
     em, segments = tab.page.evaluate(LOADED)
     assert em[0].startswith("precomputed://http://127.0.0.1:")
