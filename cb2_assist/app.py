@@ -23,7 +23,7 @@ from cb2_assist.core.records import (
     Kind,
     SegmentId,
 )
-from cb2_assist.datasets.source import Source
+from cb2_assist.datasets.source import GraphSource, Source
 from cb2_assist.resources import resource_dir
 from cb2_assist.settings import DEFAULT_MODEL, SNAP_NM
 
@@ -273,6 +273,8 @@ def starting_cursor(
         raise BadRequestError("--segment 0 is background. Give the id of a segment.")
     if at is None:
         return None if segment is None else Cursor(locate(source, info, segment), segment)
+    if segment is not None and isinstance(source, GraphSource):
+        segment, _ = source.current(segment, at)
     here = source.segment_at(at)
     if segment is None or here == segment:
         return Cursor(at, segment)
@@ -328,6 +330,8 @@ def run_server(
         for notice in getattr(store, "notices", ()):
             say(str(notice))
         say(f"labels of {info.name} go to {path}")
+        if isinstance(source, GraphSource):
+            say(f"{info.name} as of {source.timestamp}; answers are kept here, no edit is sent")
         log = DecisionLog(store, user=options.user, dataset=info.name, version=info.version)
         views = ViewsStore(path.with_name(path.name + ".views")) if options.keep_views else None
         scene = Scene(source.layers, begin)

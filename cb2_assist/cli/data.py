@@ -27,6 +27,8 @@ def datasets(as_json: bool) -> None:
                 "needs_login": e.needs_login,
                 "reachable": e.reachable,
                 "how_to_open": e.how_to_open,
+                "voxel_nm": e.voxel_nm,
+                "note": e.note,
             }
             for e in entries
         ]
@@ -36,7 +38,10 @@ def datasets(as_json: bool) -> None:
         state = {True: "ready", False: "not reachable", None: "not tried"}[e.reachable]
         login = "login needed" if e.needs_login else "no login"
         click.echo(f"{e.name}: {e.title}\n    {e.licence}; {login}; {state}; {e.how_to_open}")
+        if e.note:
+            click.echo(f"    {e.note}")
     click.echo("Your own: cb2-assist import-volume --help, then --dataset-file DIR/dataset.toml")
+    click.echo('A CAVE datastack: a file with [cave], datastack = "…", server = "https://…"')
 
 
 @click.command("import-volume")

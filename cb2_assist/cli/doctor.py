@@ -24,17 +24,31 @@ class UnwellError(AssistError):
     "--model", type=click.Path(path_type=Path), help="Model folder instead of the shipped one."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@click.option(
+    "--trust",
+    metavar="HOST",
+    help="Let the CAVE token go to this host from now on, and nothing else.",
+)
 def doctor(
     dataset: str | None,
     dataset_file: Path | None,
     labels: str | None,
     model: Path | None,
     as_json: bool,
+    trust: str | None,
 ) -> None:
-    """Say what works here and what to do about what does not. Changes nothing.
+    """Say what works here and what to do about what does not. Changes nothing but with --trust.
 
-    With a dataset its volumes and label file are looked at too. Exit status 1 if anything fails.
+    With a dataset its volumes and label file are looked at too, and for one on a CAVE server
+    login, terms, graph, EM and meshes one by one. Exit status 1 if anything fails.
     """
+    if trust is not None:
+        from cb2_assist.datasets.cave.trust import approve
+
+        path = approve(trust)
+        click.echo(f"cb2-assist: {trust} may have your CAVE token from now on ({path})", err=True)
+        if dataset is None and dataset_file is None:
+            return
     from cb2_assist.doctor.run import Patient, diagnose
 
     if dataset is not None and dataset_file is not None:

@@ -24,6 +24,7 @@ from cb2_assist.cli import (
     suggest,
 )
 from cb2_assist.core.errors import AssistError
+from cb2_assist.core.patience import patience
 
 _GROUP_OPTIONS = ("--help", "-h", "--version")
 
@@ -63,11 +64,13 @@ def main(argv: list[str] | None = None) -> None:
     Errors of ours become one line on stderr; anything else is a bug and shows its traceback.
     """
     # neuroglancer's credential code configures logging on import; ours must be there first
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="cb2-assist: %(levelname)s: %(message)s"
     )
     try:
-        result: Any = cli.main(args=argv, prog_name="cb2-assist", standalone_mode=False)
+        with patience(say=lambda text: click.echo(f"cb2-assist: {text}", err=True)):
+            result: Any = cli.main(args=argv, prog_name="cb2-assist", standalone_mode=False)
     except serve.Stopped:
         _leave(0, at_once=argv is None)
     except AssistError as e:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cb2_assist.core.errors import AssistError, UsageError
+from cb2_assist.core.errors import AssistError, LoginError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, segment_id
 from cb2_assist.settings import BACKENDS
@@ -108,7 +110,7 @@ def dataset_options(command: F) -> F:
     command = click.option(
         "--dataset-file",
         type=click.Path(path_type=Path),
-        help="Your own dataset, as import-volume writes it.",
+        help="Your own dataset: as import-volume writes it, or any address or CAVE datastack.",
     )(command)
     return click.option("--dataset", metavar="NAME", help="A known dataset; see `datasets`.")(
         command
@@ -190,9 +192,35 @@ def open_assistant(
     choice = chosen(dataset, dataset_file)
     from cb2_assist.app import build_assistant
 
-    return build_assistant(
-        choice, model=model, device=device, backend=backend, threads=threads, soon=soon
-    )
+    def build() -> Assistant:
+        return build_assistant(
+            choice, model=model, device=device, backend=backend, threads=threads, soon=soon
+        )
+
+    try:
+        return build()
+    except LoginError as e:
+        if not _ask_for_token(e):
+            raise
+    return build()
+
+
+def _ask_for_token(error: LoginError) -> bool:
+    """Ask who sits at the terminal for the token that a server wants; whether one was kept."""
+    from cb2_assist.datasets.cave.login import TOKEN_VARIABLE, save_token
+
+    asked = error.reason in ("missing", "invalid") and error.server
+    # a token in the environment goes before one that is kept
+    if not asked or os.environ.get(TOKEN_VARIABLE) or not sys.stdin.isatty():
+        return False
+    click.echo(f"cb2-assist: {error}", err=True)
+    click.echo(f"cb2-assist: your token stands on {error.page}", err=True)
+    text = click.prompt("Token (not shown)", hide_input=True, default="", err=True)
+    if not text.strip():
+        return False
+    path = save_token(error.server, text)
+    click.echo(f"cb2-assist: kept in {path}, where caveclient finds it too", err=True)
+    return True
 
 
 def point_nm(at: tuple[float, float, float], unit: str, source: Source) -> PointNm:

@@ -134,13 +134,17 @@ def fill(
 def _plan(
     assistant: Assistant, seeds: list[Seed], box: tuple[float, ...] | None, unit: str
 ) -> tuple[Scope, list[Stop]]:
+    from cb2_assist.datasets.source import GraphSource
     from cb2_assist.labels.queue_store import Scope
-    from cb2_assist.learning.cover import stops_in_box, stops_on_segments
+    from cb2_assist.learning.cover import stops_in_box, stops_on_arbours, stops_on_segments
 
     name, version, source = assistant.info.name, assistant.info.version, assistant.source
     told = _every(_PROGRESS_S, lambda text: click.echo(f"cb2-assist: {text}", err=True))
     if box is None:
         scope = Scope(name, version, tuple(sorted({s for s, _ in seeds})))
+        if isinstance(source, GraphSource) and all(at is None for _, at in seeds):
+            # a neuron of a graph is as long as its volume, and the graph knows where it is odd
+            return scope, stops_on_arbours(source, [s for s, _ in seeds])
         return scope, stops_on_segments(source, seeds, told)
     edge = (1.0, 1.0, 1.0) if unit == "nm" else tuple(source.layers.resolution)
     lo, hi = (PointNm.of(v * e for v, e in zip(c, edge, strict=True)) for c in (box[:3], box[3:]))

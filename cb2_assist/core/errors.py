@@ -10,7 +10,11 @@
     │  ├─ BadVolumeError (400)
     │  ├─ OutOfBoundsError (404)
     │  ├─ BackgroundError (404)
-    │  └─ SegmentNotFoundError (404)
+    │  ├─ SegmentNotFoundError (404)
+    │  ├─ NoAnswerError (504)        a server is down, or too slow
+    │  ├─ SupersededError (409)      nobody waits for the answer any more
+    │  └─ LoginError (401)           a token is missing, invalid or not enough
+    │     └─ UntrustedHostError (401)  a token would go to a host that nobody approved
     ├─ ModelError (500)              weights and card do not fit
     ├─ LabelError (500)              the label file cannot be used
     │  ├─ LabelFileLockedError (423)
@@ -95,6 +99,47 @@ class SegmentNotFoundError(DatasetError, LookupError):
     """A segment id that does not occur where it was said to be."""
 
     http_status = 404
+
+
+class NoAnswerError(DatasetError):
+    """A server is down, or did not answer in time."""
+
+    http_status = 504
+
+
+class SupersededError(DatasetError):
+    """Something newer was asked for meanwhile; nobody waits for this answer any more."""
+
+    http_status = 409
+
+
+class LoginError(DatasetError):
+    """A token is missing, invalid, or does not allow what was asked.
+
+    Attributes:
+        reason: ``missing``, ``invalid``, ``terms`` (not accepted), ``permission`` or ``host``.
+        page: Where a person can do something about it; empty where no page helps.
+        server: The global server whose token it is; empty where that is not known.
+    """
+
+    http_status = 401
+
+    def __init__(self, message: str, *, reason: str, page: str = "", server: str = "") -> None:
+        super().__init__(message)
+        self.reason, self.page, self.server = reason, page, server
+
+
+class UntrustedHostError(LoginError):
+    """A token would go to a host that is neither built in nor approved by name."""
+
+    def __init__(self, host: str, named_by: str) -> None:
+        super().__init__(
+            f"{named_by} names the host {host}, which is not one of the known servers: your token "
+            "would be sent there. If you know who runs it and want that, approve it once: "
+            f"cb2-assist doctor --trust {host}",
+            reason="host",
+        )
+        self.host = host
 
 
 class ModelError(AssistError):

@@ -111,6 +111,9 @@ class Candidate:
 
     At most one of the joins at an end is right. None: a cut, or a join at no end.
     """
+    affinity: float | None = None
+    """0..1, how strongly the automatic segmentation's graph holds the two together; None where
+    there is no graph, or no edge of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,10 @@ class Suggestion:
     """`Candidate.prior`; None for a site that was given, or in labels of earlier versions."""
     joint: str | None = None
     """`Candidate.joint`: the joint set that this join belongs to."""
+    affinity: float | None = None
+    """`Candidate.affinity`."""
+    supervoxels: tuple[SegmentId, SegmentId | None] | None = None
+    """The parts of the two sides nearest to the site, in a graph; None where there is none."""
 
     def to_json(self) -> dict[str, Any]:
         """As in `suggest --json`; ids as text."""
@@ -201,6 +208,10 @@ class Suggestion:
             "reason": self.reason,
             "prior": self.prior,
             "joint": self.joint,
+            "affinity": self.affinity,
+            "supervoxels": None
+            if self.supervoxels is None
+            else [None if i is None else str(i) for i in self.supervoxels],
             "evidence": {"views": [{"name": v.name, "score": v.score} for v in self.views]},
         }
 
@@ -301,6 +312,8 @@ class SuggestionList:
     """Why no confidence of the model can be relied on, in words; empty for a calibrated one."""
     drawn: Draw | None = None
     """Present when the queue led here. Not part of the document."""
+    timestamp: str = ""
+    """State of the graph in which this was found, ISO 8601 UTC; empty without a graph."""
 
     def propensity_of(self, suggestion_id: str) -> dict[str, Any]:
         """How a suggestion of this list came to be asked, as `Decision.propensity` keeps it.
@@ -352,6 +365,7 @@ class SuggestionList:
         return {
             "dataset": self.dataset,
             "version": self.version,
+            "timestamp": self.timestamp or None,
             "segment": str(self.segment),
             "at_nm": self.at.to_json(),
             "model": {
@@ -409,6 +423,7 @@ class Decision:
     licence: str
     species: str
     supervoxels: tuple[SegmentId, SegmentId | None]
+    """Under the two sides of the point; where there is no graph, the segments themselves."""
     score_hidden: bool = False
     propensity: dict[str, Any] = field(default_factory=lambda: {"how": "cursor"})
     """How the site came to be asked; ``{"how": "cursor"}``: the person pointed there.
@@ -420,6 +435,8 @@ class Decision:
     reason: str = ""
     views_sha256: str | None = None
     """Content address of the kept views; None when they were not kept."""
+    timestamp: str = ""
+    """`SuggestionList.timestamp`: when the segments were what they are said to be."""
 
 
 @dataclass(frozen=True, slots=True)

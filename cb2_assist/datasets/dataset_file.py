@@ -11,6 +11,17 @@
     geometry = "labels"                         # or "meshes": what the model's geometry views of
                                                 # joins are made from; cuts, and segments without
                                                 # a mesh, use labels
+    mip = 0                                     # scale of the segmentation that is read
+
+or, for a graph on a CAVE server, in place of em and segmentation
+
+    [cave]
+    datastack = "minnie65_public"
+    server = "https://global.daf-apis.com"      # its global (info and auth) server; plain http on
+                                                # this machine only
+    timestamp = "2024-06-05T10:10:01Z"          # optional: one state for good; else the latest
+
+or with em and segmentation = "graphene://https://HOST/segmentation/table/TABLE" in [dataset].
 
 `import-volume` adds `version` (what the labels are tied to), `em_mean` and `em_std` (so that
 opening is fast) and `complete = true` (every chunk was written; a missing one is damage and not
@@ -24,8 +35,10 @@ import math
 import re
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cb2_assist.core.errors import DatasetError, UsageError
 from cb2_assist.datasets.source import EmStatistics
@@ -37,8 +50,31 @@ SPECIES: tuple[str, ...] = ("mouse", "fly", "human", "zebrafish", "other")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REQUIRED = ("name", "em", "segmentation")
 _TEXT = (*_REQUIRED, "truth", "species", "licence", "citation", "version", "geometry")
-_KNOWN = (*_TEXT, "em_mean", "em_std", "complete")
+_KNOWN = (*_TEXT, "em_mean", "em_std", "complete", "mip")
+_CAVE_REQUIRED = ("datastack", "server")
+_CAVE_KNOWN = (*_CAVE_REQUIRED, "timestamp")
+_GRAPH = re.compile(
+    r"graphene://(?:middleauth\+)?(https?://[^/\s]+)/segmentation/[^/\s]+/([\w.-]+)/?"
+)
 _FILE_PREFIX = "precomputed://file://"
+
+
+@dataclass(frozen=True, slots=True)
+class CaveTable:
+    """Where a graph is, as a dataset.toml says.
+
+    Attributes:
+        server: Global server, or that of the graph itself; ``https://…`` without a slash at the
+            end.
+        datastack: Name on the global server; empty where the graph itself is named.
+        graph: ``graphene://…`` of the graph; empty where a datastack is named.
+        timestamp: The state to read; None is the latest.
+    """
+
+    server: str
+    datastack: str = ""
+    graph: str = ""
+    timestamp: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +82,16 @@ class DatasetFile:
     """What a dataset.toml says.
 
     Attributes:
-        em: Cloud-volume path; local ones as ``precomputed://file:///absolute/folder``.
+        em: Cloud-volume path; local ones as ``precomputed://file:///absolute/folder``. Empty where
+            a CAVE server says it.
         segmentation: The same for the segmentation.
         truth: The same for the truth, or None.
         version: Content id that import wrote, or None.
         em_statistics: What import measured, or None.
         complete: Whether a missing chunk is damage rather than background.
         geometry: What geometry views are made from, one of `GEOMETRY`.
+        mip: Scale of the segmentation that is read, 0 is the finest.
+        cave: The graph; None for a segmentation that is a plain volume.
     """
 
     name: str
@@ -66,6 +105,8 @@ class DatasetFile:
     em_statistics: EmStatistics | None = None
     complete: bool = False
     geometry: str = "labels"
+    mip: int = 0
+    cave: CaveTable | None = None
 
 
 def check_name(name: str) -> str:
@@ -138,16 +179,19 @@ def read_dataset_file(path: Path) -> DatasetFile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise DatasetError(f"The dataset file {path} is not valid TOML: {e}.") from e
     table = _dataset_table(path, document)
+    cave = _cave(path, document, table)
     for key in _TEXT:
         if key in table and not isinstance(table[key], str):
             raise DatasetError(f"{path}: {key} must be text in quotes, got {table[key]!r}.")
+    named = cave is not None and bool(cave.datastack)
     missing = [k for k in _REQUIRED if not table.get(k)]
-    if missing:
+    if missing and not named:
         raise DatasetError(
             f"{path}: [dataset] lacks {', '.join(missing)}. Needed: {', '.join(_REQUIRED)}."
         )
+    name = table.get("name") or (cave.datastack if cave else "")
     try:
-        check_name(table["name"])
+        check_name(name)
         check_species(table.get("species", "other"))
         check_geometry(table.get("geometry", "labels"))
         for key in _TEXT:
@@ -157,9 +201,11 @@ def read_dataset_file(path: Path) -> DatasetFile:
     folder = path.parent
     truth = table.get("truth")
     return DatasetFile(
-        name=table["name"],
-        em=_cloudpath(path, folder, "em", table["em"]),
-        segmentation=_cloudpath(path, folder, "segmentation", table["segmentation"]),
+        name=name,
+        em="" if named else _cloudpath(path, folder, "em", table["em"]),
+        segmentation=(
+            "" if cave else _cloudpath(path, folder, "segmentation", table["segmentation"])
+        ),
         truth=_cloudpath(path, folder, "truth", truth) if truth else None,
         species=table.get("species", "other"),
         licence=table.get("licence") or "unknown",
@@ -168,6 +214,8 @@ def read_dataset_file(path: Path) -> DatasetFile:
         em_statistics=_em_statistics(path, table),
         complete=_flag(path, table, "complete"),
         geometry=table.get("geometry", "labels"),
+        mip=_mip(path, table),
+        cave=cave,
     )
 
 
@@ -189,6 +237,8 @@ def write_dataset_file(path: Path, dataset: DatasetFile) -> None:
     values["complete"] = dataset.complete
     if dataset.geometry != "labels":
         values["geometry"] = dataset.geometry
+    if dataset.mip:
+        values["mip"] = dataset.mip
     # JSON's strings, numbers and booleans are valid TOML as long as nothing is escaped to \\u pairs
     lines = [
         f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in values.items() if v is not None
@@ -219,12 +269,7 @@ def _existing(path: Path) -> Path:
 
 
 def _dataset_table(path: Path, document: dict[str, Any]) -> dict[str, Any]:
-    if "cave" in document:
-        raise DatasetError(
-            f"{path} names a CAVE datastack; this version opens local and public precomputed "
-            "volumes only: give em and segmentation under [dataset]."
-        )
-    table = document.get("dataset")
+    table = document.get("dataset", {} if "cave" in document else None)
     if not isinstance(table, dict):
         raise DatasetError(f"{path} has no [dataset] table with {', '.join(_REQUIRED)}.")
     unknown = sorted(set(table) - set(_KNOWN))
@@ -235,13 +280,93 @@ def _dataset_table(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
+def _cave(path: Path, document: dict[str, Any], dataset: dict[str, Any]) -> CaveTable | None:
+    """The graph that a file names, in either way; None where it names plain volumes."""
+    segmentation = dataset.get("segmentation")
+    is_graph = isinstance(segmentation, str) and "graphene://" in segmentation
+    if "cave" not in document:
+        return _graph(path, str(segmentation), dataset) if is_graph else None
+    table = document["cave"]
+    if not isinstance(table, dict):
+        raise DatasetError(f"{path}: cave must be a table, [cave], with datastack and server.")
+    unknown = sorted(set(table) - set(_CAVE_KNOWN))
+    if unknown:
+        raise DatasetError(
+            f"{path}: [cave] has unknown keys {', '.join(unknown)}. Known: "
+            f"{', '.join(_CAVE_KNOWN)}."
+        )
+    missing = [k for k in _CAVE_REQUIRED if not (isinstance(table.get(k), str) and table[k])]
+    if missing:
+        raise DatasetError(
+            f"{path}: [cave] lacks {', '.join(missing)}. Needed, in quotes: datastack (its name) "
+            "and server (the global server that knows it)."
+        )
+    twice = [k for k in ("em", "segmentation", "truth") if k in dataset]
+    if twice:
+        raise DatasetError(
+            f"{path} has [cave] and {', '.join(twice)} in [dataset]. The server says where EM and "
+            "segmentation are: remove one of the two."
+        )
+    if not _NAME.fullmatch(table["datastack"]):
+        raise DatasetError(f"{path}: there can be no datastack {table['datastack']!r}.")
+    server = _server(path, "[cave] server", table["server"])
+    return CaveTable(server, table["datastack"], timestamp=_timestamp(path, table))
+
+
+def _graph(path: Path, segmentation: str, dataset: dict[str, Any]) -> CaveTable:
+    found = _GRAPH.fullmatch(segmentation.removeprefix("precomputed://"))
+    if found is None:
+        raise DatasetError(
+            f"{path}: segmentation = {segmentation!r} is not a graph's address. It looks like "
+            "graphene://https://HOST/segmentation/table/TABLE."
+        )
+    if dataset.get("truth"):
+        raise DatasetError(f"{path}: a graph has no truth beside it. Remove truth.")
+    server = _server(path, "segmentation", found[1])
+    return CaveTable(server, graph=f"graphene://{server}/segmentation/table/{found[2]}")
+
+
+def _server(path: Path, key: str, given: str) -> str:
+    try:
+        parts = urlsplit(given.strip())
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or parts.query or parts.fragment or parts.username or parts.path.strip("/"):
+        raise DatasetError(
+            f"{path}: {key} = {given!r} is not a server's address. Write https://HOST."
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _timestamp(path: Path, table: dict[str, Any]) -> datetime | None:
+    given = table.get("timestamp")
+    if given is None:
+        return None
+    try:
+        at = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+    except (TypeError, ValueError):
+        raise DatasetError(
+            f"{path}: timestamp = {given!r} is not a time. Write it as in 2024-06-05T10:10:01Z."
+        ) from None
+    # a time without a zone would mean another state on each machine
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _mip(path: Path, table: dict[str, Any]) -> int:
+    mip = table.get("mip", 0)
+    if not isinstance(mip, int) or isinstance(mip, bool) or not 0 <= mip < 32:
+        raise DatasetError(f"{path}: mip must be a whole number from 0, got {mip!r}.")
+    return mip
+
+
 def _cloudpath(path: Path, folder: Path, key: str, value: str) -> str:
     """Absolute form of a layer's path; relative folders may not leave the file's folder."""
     bare = value.removeprefix("precomputed://")
     if bare.startswith(("graphene://", "middleauth+")):
         raise DatasetError(
-            f"{path}: {key} = {value!r} needs a CAVE server; this version opens precomputed "
-            "volumes only."
+            f"{path}: {key} = {value!r} is not a precomputed volume. Only segmentation can be a "
+            "graph, graphene://https://HOST/segmentation/table/TABLE."
         )
     if not bare.startswith("file://"):
         if "://" not in bare:

@@ -39,17 +39,20 @@ class Layer:
         key: What the dataset file calls it: ``em``, ``segmentation`` or ``truth``.
         cloudpath: As `read_dataset_file` returns it.
         complete: Whether a missing chunk is an error rather than background.
+        info: The info file, where somebody else than the volume's folder has it.
 
     Raises:
         DatasetError: There is no volume, or it cannot be reached.
         BadVolumeError: Its info file does not describe a volume of the right kind.
     """
 
-    def __init__(self, key: str, cloudpath: str, *, complete: bool) -> None:
+    def __init__(
+        self, key: str, cloudpath: str, *, complete: bool, info: dict[str, Any] | None = None
+    ) -> None:
         self._key = key
-        self._cloudpath = cloudpath
+        self._cloudpath = _anonymous(cloudpath)
         self._complete = complete
-        self._info = self._read_info()
+        self._info = self._read_info() if info is None else info
         self.scales = self._read_scales()
         self._volumes: dict[int, Any] = {}
 
@@ -92,9 +95,15 @@ class Layer:
         except Exception as e:
             raise DatasetError(
                 f"Cannot read the {self._key} volume {self._cloudpath} at voxels {tuple(box.lo)} "
-                f"to {tuple(box.hi)}: {first_line(e)}. Restore its files or import it again."
+                f"to {tuple(box.hi)}: {first_line(e)}. {self._advice}"
             ) from e
         return np.asfortranarray(np.asarray(got)[..., 0])
+
+    @property
+    def _advice(self) -> str:
+        if local_folder(self._cloudpath) is None:
+            return "Check the connection and try again; nothing is lost."
+        return "Restore its files or import it again."
 
     def _volume(self, scale: int) -> Any:  # noqa: ANN401  cloud-volume has no types
         from cloudvolume import CloudVolume
@@ -166,6 +175,21 @@ class Layer:
         if not scales:
             raise BadVolumeError(f"{where} has no scales in its info file.")
         return scales
+
+
+def _anonymous(cloudpath: str) -> str:
+    """The way to a public bucket that needs no account: plain https.
+
+    Who has keys for Google's or Amazon's storage where cloud-volume looks for them keeps using
+    them, for buckets of their own.
+    """
+    for scheme, keys in (("gs://", "google-secret.json"), ("s3://", "aws-secret.json")):
+        if cloudpath.removeprefix("precomputed://").startswith(scheme):
+            from cloudfiles import paths, secrets
+
+            if not Path(secrets.secretpath(f"secrets/{keys}")).exists():
+                return str(paths.to_https_protocol(cloudpath))
+    return cloudpath
 
 
 @dataclass(frozen=True, slots=True)

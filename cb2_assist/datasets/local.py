@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cb2_assist.core.errors import BadVolumeError, DatasetError, OutOfBoundsError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
+from cb2_assist.core.patience import wait_for
 from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.chunk_cache import DEFAULT_BYTES, ChunkCache, ChunkKey
 from cb2_assist.datasets.dataset_file import DatasetFile, local_folder, read_dataset_file
@@ -31,7 +32,10 @@ from cb2_assist.datasets.source import Cutout, DatasetInfo, EmStatistics, Mesh, 
 
 _MAX_CUTOUT_VX = 2**30
 _SAMPLE_CHUNKS = 64
-_REMOTE_THREADS = 8
+_REMOTE_THREADS = 10
+"""Requests at once to a bucket, as many as the storage library keeps connections for."""
+_REMOTE_S = 120.0
+"""Longest wait for the blocks of one cutout; the storage library tries again by itself."""
 
 Value = TypeVar("Value", np.uint8, np.uint64)
 
@@ -57,20 +61,32 @@ class LocalSource:
     Args:
         dataset: What the file says.
         cache_bytes: Decoded voxels that may be kept in memory.
+        seg_info: The segmentation's info file, where its folder does not have it.
 
     Raises:
         DatasetError: A volume is missing or damaged, or the volumes do not fit.
     """
 
-    def __init__(self, dataset: DatasetFile, *, cache_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(
+        self,
+        dataset: DatasetFile,
+        *,
+        cache_bytes: int = DEFAULT_BYTES,
+        seg_info: dict[str, Any] | None = None,
+    ) -> None:
         self._dataset = dataset
-        seg = Layer("segmentation", dataset.segmentation, complete=dataset.complete)
+        seg = Layer("segmentation", dataset.segmentation, complete=dataset.complete, info=seg_info)
         em = Layer("em", dataset.em, complete=dataset.complete)
-        self._resolution = seg.scales[0].resolution
-        self._origin = seg.scales[0].bounds.lo
-        self._cell = seg.scales[0].chunk
+        if dataset.mip >= len(seg.scales):
+            raise DatasetError(
+                f"mip = {dataset.mip}, but {dataset.segmentation} has the scales 0 to "
+                f"{len(seg.scales) - 1}."
+            )
+        self._scale = seg.scales[dataset.mip]
+        self._resolution = self._scale.resolution
         self._layers = {"seg": seg, "em": em}
         self._fits = {name: self._fit(name) for name in self._layers}
+        self._grids = {name: self._grid(name) for name in self._layers}
         self._bounds = self._common_bounds()
         self._info = DatasetInfo(
             name=dataset.name,
@@ -237,29 +253,55 @@ class LocalSource:
             )
         out = np.empty(box.shape, dtype, order="F")
         keys = list(self._cells(layer, box))
-        chunks = (self._pool.map if self._pool else map)(self._cache.get, keys)
+        chunks = self._each(layer, self._cache.get, keys)
         for key, chunk in zip(keys, chunks, strict=True):
             cell = self._cell_box(key)
             part = box.clip(cell)
             out[_slices(part, box)] = chunk[_slices(part, cell)]
         return out
 
+    def _each(
+        self, layer: str, read: Callable[[ChunkKey], NDArray[Any]], keys: list[ChunkKey]
+    ) -> Iterable[NDArray[Any]]:
+        """Chunks in order; those of a server are fetched side by side, within a time."""
+        if self._pool is None:
+            return map(read, keys)
+        try:
+            futures = [self._pool.submit(read, key) for key in keys]
+        except RuntimeError:  # closed meanwhile
+            self._check_open()
+            raise
+        words = f"{len(keys)} blocks of {'segments' if layer == 'seg' else layer}"
+        return wait_for(futures, f"{self._dataset.name}: {words}", _REMOTE_S)
+
+    def _grid(self, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Where the cells of a layer begin and how large they are, in voxels of the cutouts.
+
+        They are the chunks as stored, so that none is fetched and decoded twice. Where those do
+        not come out in whole voxels, the segmentation's serve.
+        """
+        fit = self._fits[name]
+        stored = self._layers[name].scales[fit.scale]
+        rows = list(zip(stored.bounds.lo, stored.chunk, fit.shrink, fit.grow, strict=True))
+        if any(lo * g % s or c * g % s for lo, c, s, g in rows):
+            return tuple(self._scale.bounds.lo), self._scale.chunk
+        return tuple(lo * g // s for lo, _, s, g in rows), tuple(c * g // s for _, c, s, g in rows)
+
     def _cells(self, layer: str, box: BoxVx) -> Iterator[ChunkKey]:
         if box.is_empty:
             return
+        origin, cell = self._grids[layer]
         ranges = [
             range((a - o) // c, (b - 1 - o) // c + 1)
-            for a, b, o, c in zip(box.lo, box.hi, self._origin, self._cell, strict=True)
+            for a, b, o, c in zip(box.lo, box.hi, origin, cell, strict=True)
         ]
         for z, y, x in itertools.product(*reversed(ranges)):
             yield ChunkKey(layer, x, y, z)
 
     def _cell_box(self, key: ChunkKey) -> BoxVx:
-        lo = [
-            o + i * c
-            for o, i, c in zip(self._origin, (key.x, key.y, key.z), self._cell, strict=True)
-        ]
-        hi = [a + c for a, c in zip(lo, self._cell, strict=True)]
+        origin, cell = self._grids[key.layer]
+        lo = [o + i * c for o, i, c in zip(origin, (key.x, key.y, key.z), cell, strict=True)]
+        hi = [a + c for a, c in zip(lo, cell, strict=True)]
         return BoxVx(PointVoxel(*lo), PointVoxel(*hi)).clip(self._bounds)
 
     def _load(self, key: ChunkKey) -> NDArray[Any]:
@@ -309,6 +351,7 @@ class LocalSource:
                 )
             self._fits["truth"] = fit
             self._layers["truth"] = truth
+            self._grids["truth"] = self._grids["seg"]
 
     def _measure_em(self) -> EmStatistics:
         cells = list(self._cells("em", self._bounds))
@@ -316,8 +359,13 @@ class LocalSource:
             picked = np.linspace(0, len(cells) - 1, _SAMPLE_CHUNKS).round().astype(int)
             cells = [cells[i] for i in picked]
         n = total = squares = 0
-        for key in cells:
-            counts = np.bincount(self._load(key).ravel(order="K"), minlength=256)
+        blocks = [
+            np.bincount(block.ravel(order="K"), minlength=256)
+            for block in self._each("em", self._load, cells)
+        ]
+        # volumes are boxes, tissue is not: what lies around it is black
+        tissue = [counts for counts in blocks if counts[1:].any()] or blocks
+        for counts in tissue:
             n += int(counts.sum())
             total += int(counts @ np.arange(256))
             squares += int(counts @ np.arange(256) ** 2)

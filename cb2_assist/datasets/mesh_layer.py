@@ -139,7 +139,9 @@ class MeshLayer:
             )
         parts = [StoredMesh.from_precomputed(contents[n]) for n in names]
         joined = StoredMesh.concatenate(*parts)
-        vertices, faces = _welded(_transformed(joined.vertices, info), joined.faces, len(parts))
+        vertices, faces = _transformed(joined.vertices, info), joined.faces
+        if len(parts) > 1:
+            vertices, faces = welded(vertices, faces)
         mesh = outwards(vertices, faces) if whole else Mesh(vertices, faces)
         return self._keep(key, mesh)
 
@@ -201,11 +203,7 @@ def _transformed(vertices: NDArray[Any], info: dict[str, Any]) -> NDArray[Any]:
     return vertices @ matrix[:, :3].T + matrix[:, 3]
 
 
-def _welded(
-    vertices: NDArray[Any], faces: NDArray[Any], parts: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def welded(vertices: NDArray[Any], faces: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """One vertex where fragments repeat it, so that normals are smooth across their borders."""
-    if parts == 1:
-        return vertices, faces
     unique, index = np.unique(vertices, axis=0, return_inverse=True)
     return unique, index.reshape(-1)[faces]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cb2_assist.core.errors import UnknownDatasetError, UsageError
+from cb2_assist.datasets.catalogue import PUBLIC, Graph, PublicDataset, flat_file
 from cb2_assist.datasets.source import Source
 
 
@@ -18,6 +20,8 @@ class DatasetEntry:
         needs_login: Whether a token is needed to read it.
         reachable: Whether it can be opened from here; None when that was not tried.
         how_to_open: What to type.
+        voxel_nm: Of the segmentation that is read; None where that is not known before opening.
+        note: What a person should know: where the facts are from, what nobody has verified.
     """
 
     name: str
@@ -26,6 +30,8 @@ class DatasetEntry:
     needs_login: bool
     reachable: bool | None
     how_to_open: str
+    voxel_nm: tuple[float, float, float] | None = None
+    note: str = ""
 
 
 class Registry:
@@ -74,9 +80,7 @@ def open_dataset(name: str | None, dataset_file: Path | None) -> Source:
         DatasetError: It cannot be opened.
     """
     if dataset_file is not None and name is None:
-        from cb2_assist.datasets.local import open_dataset_file
-
-        return open_dataset_file(dataset_file)
+        return _open_file(dataset_file)
     if name is not None and dataset_file is None:
         return _built_in().open(name)
     given = "both" if name is not None else "neither"
@@ -100,7 +104,47 @@ def _built_in() -> Registry:
         ),
         _open_demo,
     )
+    for entry in PUBLIC:
+        registry.add(_line_of(entry), partial(_open_public, entry))
     return registry
+
+
+def _line_of(entry: PublicDataset) -> DatasetEntry:
+    finest, f = entry.voxel_nm, 2**entry.mip
+    return DatasetEntry(
+        name=entry.name,
+        title=entry.title,
+        licence=entry.licence,
+        needs_login=entry.needs_login,
+        reachable=None,
+        how_to_open=f"cb2-assist --dataset {entry.name}",
+        # scales of these volumes halve x and y first, until voxels are nearly cubes
+        voxel_nm=None if finest is None else (finest[0] * f, finest[1] * f, finest[2]),
+        note=f"facts: {entry.facts}; not verified: {entry.unverified}",
+    )
+
+
+def _open_public(entry: PublicDataset) -> Source:
+    if isinstance(entry.where, Graph):
+        from cb2_assist.datasets.cave.opening import open_graph, stack_of_entry
+
+        return open_graph(stack_of_entry(entry))
+    from cb2_assist.datasets.local import LocalSource
+
+    return LocalSource(flat_file(entry))
+
+
+def _open_file(path: Path) -> Source:
+    from cb2_assist.datasets.dataset_file import read_dataset_file
+
+    dataset = read_dataset_file(path)
+    if dataset.cave is not None:
+        from cb2_assist.datasets.cave.opening import open_graph, stack_of_file
+
+        return open_graph(stack_of_file(dataset, path))
+    from cb2_assist.datasets.local import LocalSource
+
+    return LocalSource(dataset)
 
 
 def _open_demo() -> Source:

@@ -23,9 +23,11 @@ def source_url(path: str, origin: str) -> str:
     here, so the origin comes from the browser's own request.
 
     Args:
-        path: As `source.ViewerLayers` has it.
+        path: As `source.ViewerLayers` has it; ``graphene:///PATH`` is a graph on our port.
         origin: Scheme, host and port of the browser's request.
     """
+    if path.startswith("graphene:///"):
+        return f"graphene://{origin}/{path.removeprefix('graphene:///')}"
     return path if "://" in path else f"precomputed://{origin}/data/{path.strip('/')}"
 
 

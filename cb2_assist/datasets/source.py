@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from cb2_assist.core.errors import BadVolumeError
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
-from cb2_assist.core.records import SegmentId
+from cb2_assist.core.records import SegmentId, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,14 @@ class ViewerLayers:
         seg: The same for the segmentation.
         roots: ``{prefix: folder}`` that the server must serve below ``/data/prefix/``.
         resolution: Voxel size that the viewer shows, nm.
+        shared_seg: Source of the segmentation for other people's viewers; empty: the same.
     """
 
     em: str
     seg: str
     resolution: Resolution
     roots: dict[str, Path] = field(default_factory=dict)
+    shared_seg: str = ""
 
 
 class Source(Protocol):
@@ -187,3 +190,104 @@ class MeshSource(Protocol):
         Raises:
             DatasetError: There is one, but it cannot be read.
         """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arbour:
+    """A whole object as a graph of its parts, one a connected piece in a chunk.
+
+    Attributes:
+        points: float64, (n, 3), nm: a point inside each part, else the middle of its chunk.
+        radius: float64, (n,), nm: of the part where it is thickest; NaN where not known.
+        edges: int64, (m, 2), rows of `points`: which parts touch. Not a tree.
+        chunk_nm: Edges of a chunk.
+    """
+
+    points: NDArray[np.float64]
+    radius: NDArray[np.float64]
+    edges: NDArray[np.int64]
+    chunk_nm: tuple[float, float, float]
+
+
+class GraphEdge(Protocol):
+    """An edge of the automatic segmentation between two objects."""
+
+    @property
+    def segment(self) -> SegmentId:
+        """The object at its other end."""
+
+    @property
+    def affinity(self) -> float:
+        """0..1, how strongly the automatic segmentation holds the two together."""
+
+
+class Route(Protocol):
+    """Answers the viewer's questions where they may not go to a server themselves."""
+
+    def answer(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes = b""
+    ) -> RouteAnswer:
+        """Status, type and body; blocks."""
+
+
+class RouteAnswer(Protocol):
+    """An answer over HTTP."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+
+    @property
+    def content_type(self) -> str:
+        """Of the body."""
+
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+
+
+@runtime_checkable
+class GraphSource(Protocol):
+    """What a `Source` has besides when its segments are objects of a graph that edits change."""
+
+    @property
+    def timestamp(self) -> str:
+        """Time of the state that is read now, ISO 8601 UTC."""
+
+    @property
+    def route(self) -> Route:
+        """The graph for the viewer, below ``/graph/`` on our port."""
+
+    def refresh(self) -> None:
+        """Read the present state from now on, unless the dataset keeps one."""
+
+    def current(self, segment: SegmentId, point: PointNm) -> tuple[SegmentId, str]:
+        """The object that is meant by an id from outside, at a point.
+
+        Returns:
+            The object, and what to tell when another one has taken its place; else empty.
+
+        Raises:
+            SegmentNotFoundError: That id is no object of this graph (any more).
+            DatasetError: The graph cannot be asked.
+        """
+
+    def supervoxels(self, site: Site) -> tuple[SegmentId, SegmentId | None]:
+        """The parts of a site's two sides nearest to it: they never change.
+
+        Raises:
+            DatasetError: The data cannot be read.
+        """
+
+    def arbour(self, segment: SegmentId) -> Arbour:
+        """The whole object, as the graph knows it.
+
+        Raises:
+            SegmentNotFoundError: There is no such object.
+            DatasetError: The graph cannot be asked.
+        """
+
+    def neighbours(
+        self, segment: SegmentId, point: PointNm, reach_nm: float
+    ) -> Sequence[GraphEdge] | None:
+        """Edges to other objects near a point, strongest first; None when that is not known."""

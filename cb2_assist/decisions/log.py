@@ -378,7 +378,7 @@ def alternative(
     shown = suggestion.to_json()
     place = ("id", "kind", "segment", "partner", "point_nm")
     numbers = ("score", "confidence", "interval", "ood")
-    kept = (*place, *numbers, "reason", "prior", "joint")
+    kept = (*place, *numbers, "reason", "prior", "joint", "affinity")
     document: dict[str, Any] = {name: shown[name] for name in kept}
     if verdict is not None:
         document["verdict"] = verdict.value

@@ -8,7 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from cb2_assist.core.errors import DecisionError
-from cb2_assist.core.records import Decision, Kind, Suggestion, SuggestionList, Verdict
+from cb2_assist.core.records import (
+    Decision,
+    Kind,
+    SegmentId,
+    Suggestion,
+    SuggestionList,
+    Verdict,
+)
 from cb2_assist.datasets.source import DatasetInfo
 from cb2_assist.decisions.log import alternative
 
@@ -95,7 +102,7 @@ def decision_on(
         known: dict[str, Any] = {"verdict": verdicts.get(s.id), "implied": s.id in implied}
         if is_none and s.id in kept:
             known["views_sha256"] = kept[s.id]
-            known["supervoxels"] = (s.site.segment, s.site.partner)
+            known["supervoxels"] = _sides(s)
             # the queue drew one of them; the others came with it
             drawn = shown.drawn is not None
             known["propensity"] = shown.propensity_of(s.id) if drawn else given.propensity
@@ -120,9 +127,15 @@ def decision_on(
         idle_ms=round(given.idle_ms),
         licence=info.licence,
         species=info.species,
-        supervoxels=(suggestion.site.segment, suggestion.site.partner),
+        supervoxels=_sides(suggestion),
         propensity=given.propensity,
         joint=is_none,
         reason=suggestion.reason,
         views_sha256=kept.get(suggestion.id),
+        timestamp=shown.timestamp,
     )
+
+
+def _sides(suggestion: Suggestion) -> tuple[SegmentId, SegmentId | None]:
+    """What lies under the two sides: supervoxels of a graph, else the segments themselves."""
+    return suggestion.supervoxels or (suggestion.site.segment, suggestion.site.partner)

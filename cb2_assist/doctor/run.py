@@ -127,9 +127,29 @@ def _dataset(patient: Patient) -> Iterator[Check]:
         if file is None:
             return
     if file is None:
-        yield examine("dataset", lambda: _open(str(patient.dataset)))
+        yield from _by_name(str(patient.dataset))
         return
     yield from _parts(file)
+
+
+def _by_name(name: str) -> Iterator[Check]:
+    from cb2_assist.datasets.catalogue import PUBLIC, Graph, flat_file
+    from cb2_assist.datasets.health import parts_of
+
+    entry = next((e for e in PUBLIC if e.name == name), None)
+    if entry is None:
+        yield examine("dataset", lambda: _open(name))
+        return
+    yield ok("dataset", f"{entry.name} ({entry.species}, {entry.licence})")
+    if isinstance(entry.where, Graph):
+        from cb2_assist.datasets.cave.checks import parts_of_graph
+        from cb2_assist.datasets.cave.opening import stack_of_entry
+
+        parts = parts_of_graph(stack_of_entry(entry))
+    else:
+        parts = parts_of(flat_file(entry))
+    for part, look in parts:
+        yield examine(part, partial(_part, part, look))
 
 
 def _parts(file: Path) -> Iterator[Check]:
@@ -142,7 +162,13 @@ def _parts(file: Path) -> Iterator[Check]:
         yield broken("dataset", e)
         return
     yield ok("dataset", f"{dataset.name} ({dataset.species}, {dataset.licence}), {file}")
-    for name, look in parts_of(dataset):
+    parts = parts_of(dataset)
+    if dataset.cave is not None:
+        from cb2_assist.datasets.cave.checks import parts_of_graph
+        from cb2_assist.datasets.cave.opening import stack_of_file
+
+        parts = parts_of_graph(stack_of_file(dataset, file))
+    for name, look in parts:
         yield examine(name, partial(_part, name, look))
 
 

@@ -41,7 +41,7 @@ _PLAIN = (
     "licence",
     "species",
 )
-_PLAIN_WITH_DEFAULT = ("score_hidden", "joint", "reason", "views_sha256")
+_PLAIN_WITH_DEFAULT = ("score_hidden", "joint", "reason", "views_sha256", "timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,16 @@ def _suggestion(d: dict[str, Any]) -> Suggestion:
         views=tuple(ViewScore(v["name"], v["score"]) for v in d["evidence"]["views"]),
         prior=d.get("prior"),
         joint=d.get("joint"),
+        affinity=d.get("affinity"),
+        supervoxels=_sides(d.get("supervoxels")),
     )
+
+
+def _sides(value: list[str | None] | None) -> tuple[SegmentId, SegmentId | None] | None:
+    if value is None:
+        return None
+    a, b = value
+    return segment_id(a), _optional_id(b)
 
 
 def _optional_id(value: str | None) -> SegmentId | None:

@@ -14,10 +14,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cb2_assist.candidates.arbour import places_on
 from cb2_assist.core.errors import SegmentNotFoundError, UsageError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import SegmentId
-from cb2_assist.datasets.source import Cutout
+from cb2_assist.datasets.source import Cutout, GraphSource
 from cb2_assist.settings import SEARCH_RADIUS_NM
 
 CELL_NM = 120.0
@@ -101,6 +102,28 @@ def stops_on_segments(
                 "point on it."
             )
     return [Stop(s, PointNm.of(p)) for s, _ in seeds for p in finder.stops[s]]
+
+
+def stops_on_arbours(ground: GraphSource, segments: Sequence[SegmentId]) -> list[Stop]:
+    """Stops along whole objects of a graph, most telling first, without reading a voxel.
+
+    Args:
+        ground: The dataset.
+        segments: Its objects.
+
+    Raises:
+        SegmentNotFoundError: There is no such object.
+        DatasetError: The graph cannot be asked.
+    """
+    found = []
+    for segment in segments:
+        taken: list[Points] = []
+        for place in places_on(ground.arbour(segment)):
+            at = np.array(tuple(place.at))
+            if all(np.linalg.norm(at - other) > SEARCH_RADIUS_NM / 2 for other in taken):
+                taken.append(at)
+                found.append(Stop(segment, place.at))
+    return found
 
 
 def stops_in_box(

@@ -58,6 +58,7 @@ COLUMNS = (
     "decided_at",
     "idle_ms",
     "n_alternatives",
+    "timestamp",
 )
 """Keys of a row, in order. Later versions add at the end."""
 
@@ -357,6 +358,7 @@ def _row(store: LabelStore, label: Label, with_names: bool) -> Row:
         "decided_at": d.decided_at,
         "idle_ms": d.idle_ms,
         "n_alternatives": len(d.alternatives),
+        "timestamp": d.timestamp or None,
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
 from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.patience import patience
 from cb2_assist.core.reasons import reason_offer
 from cb2_assist.core.records import (
     BACKGROUND,
@@ -196,7 +197,11 @@ class ReviewSession:
         if number != self._newest_proposal:
             return None
         try:
-            found = find()
+            with patience(
+                is_over=lambda: number != self._newest_proposal,
+                say=lambda text: self._tell_waiting(number, text),
+            ):
+                found = find()
             verdicts = self._verdicts_of(found)
         except AssistError as error:
             with self._lock:
@@ -219,6 +224,11 @@ class ReviewSession:
             text = self._install(found, verdicts, arrival)
         self._state.update(cursor=_place_of(found), version=found.version)
         return text
+
+    def _tell_waiting(self, number: int, text: str) -> None:
+        with self._lock:
+            if number == self._newest_proposal:
+                self._change(self._screen, status=text)
 
     def expect_resume(self) -> None:
         """Say that `resume` will be called; verdicts on unknown suggestions wait for it."""

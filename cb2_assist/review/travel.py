@@ -157,7 +157,7 @@ def share_neuroglancer(
         at = _needed(camera)
     if found is not None:
         asked = found.at
-    em, seg = source_url(layers.em, origin), source_url(layers.seg, origin)
+    em, seg = source_url(layers.em, origin), layers.shared_seg or source_url(layers.seg, origin)
     link = write_link(Shown(em, seg, layers.resolution, at, colours, asked, site))
     if layers.roots:
         text = (

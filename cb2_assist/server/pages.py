@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tornado import web
@@ -13,6 +15,7 @@ from tornado import web
 from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.core.keys import KeyBinding
 from cb2_assist.datasets.serving import ServedFile, resolve
+from cb2_assist.datasets.source import Route
 from cb2_assist.review.ports import Assistant
 from cb2_assist.server.forward import FORWARD_POLICY, forwarding_page
 from cb2_assist.server.guard import Secrets
@@ -151,6 +154,34 @@ class DataHandler(OwnHandler):
             return served, served.path.read_bytes()
         except (FileNotFoundError, IsADirectoryError, PermissionError):
             return None
+
+
+class GraphHandler(OwnHandler):
+    """A graph on a server, asked off the loop; the token is added where it is asked."""
+
+    def initialize(self, *, route: Route, pool: ThreadPoolExecutor) -> None:
+        """Take what the handler needs."""
+        self._route = route
+        self._pool = pool
+
+    async def get(self, path: str) -> None:
+        """Pass a question on."""
+        await self._pass_on("GET", path)
+
+    async def post(self, path: str) -> None:
+        """Pass a question with a body on."""
+        await self._pass_on("POST", path)
+
+    async def _pass_on(self, method: str, path: str) -> None:
+        query = {k: self.get_query_argument(k) for k in self.request.query_arguments}
+        loop = asyncio.get_running_loop()
+        ask = partial(self._route.answer, method, path, query, self.request.body)
+        got = await loop.run_in_executor(self._pool, ask)
+        self.set_status(got.status)
+        self.set_header("Content-Type", got.content_type)
+        # what a graph says of an object changes with every edit
+        self.set_header("Cache-Control", "no-store")
+        self.finish(got.body)
 
 
 class PictureHandler(OwnHandler):

@@ -17,6 +17,7 @@ from tornado.routing import Router
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
+from cb2_assist.datasets.source import GraphSource
 from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.resources import resource_dir
 from cb2_assist.review.ports import Assistant, Log, Views
@@ -184,6 +185,7 @@ class RunningServer:
             keys=bindings,
             on_arrival=on_arrival,
             assistant=assistant,
+            graph=source.route if isinstance(source := assistant.source, GraphSource) else None,
         )
 
     @staticmethod

@@ -7,8 +7,8 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Protocol
 
@@ -34,7 +34,7 @@ from cb2_assist.core.records import (
     Suggestion,
     SuggestionList,
 )
-from cb2_assist.datasets.source import Cutout, Mesh, MeshSource, Source
+from cb2_assist.datasets.source import Cutout, GraphSource, Mesh, MeshSource, Source
 from cb2_assist.settings import (
     MAX_CANDIDATES,
     OOD_FLAG_PERCENTILE,
@@ -49,6 +49,9 @@ from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
 from cb2_assist.views.surroundings import site_vector
+
+_EDGES_S = 5.0
+"""Longest wait for what a graph says of contacts that the voxels have shown already."""
 
 
 class Predictor(Protocol):
@@ -109,6 +112,7 @@ class Pipeline:
         self._mesh_source: MeshSource | None = None
         if isinstance(source, MeshSource) and source.geometry == "meshes":
             self._mesh_source = source
+        self._graph = source if isinstance(source, GraphSource) else None
         self._reach = Reach.of(
             facts.extent_nm if facts.site_nm is None else facts.site_nm,
             facts.extent_nm,
@@ -118,7 +122,7 @@ class Pipeline:
         self._reach.check(source, facts.name)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
         self._recent: OrderedDict[str, tuple[ViewStack, Site]] = OrderedDict()
-        self._last: Cutout | None = None
+        self._last: tuple[str, Cutout] | None = None
         self._lock = Lock()
 
     def warm_up_views(self) -> None:
@@ -157,12 +161,15 @@ class Pipeline:
                 asks about is not there (any more).
         """
         start = time.perf_counter()
+        segment, instead = self._current(segment, at)
         at, segment, cutout = self._look(at, segment)
+        edges = self._pool.submit(self._affinities, segment, at) if self._graph else None
         kinds = (kind,) if kind else tuple(Kind)
         search = BoxVx.around(at, cutout_half_width_nm(SEARCH_RADIUS_NM), cutout.resolution)
         candidates = find(
             cutout.crop(search), segment, at, radius_nm=SEARCH_RADIUS_NM, kinds=kinds, limit=limit
         )
+        candidates = _with_affinities(candidates, edges)
         wanted = None if include is None else self._key(include.site)
         if include is not None and wanted not in {self._key(c.site) for c in candidates}:
             self._lone_window(include.site)
@@ -202,8 +209,9 @@ class Pipeline:
                 "model": 1e3 * (answered - seen),
                 "total": 1e3 * (time.perf_counter() - start),
             },
-            note="" if suggestions else self._why_empty(segment, kind),
+            note=f"{instead} {'' if suggestions else self._why_empty(segment, kind)}".strip(),
             uncalibrated=self.facts.uncalibrated,
+            timestamp=self._timestamp,
         )
 
     def score(
@@ -245,6 +253,7 @@ class Pipeline:
             base_rates=dict(base_rates or self.base_rates),
             timing_ms={},
             uncalibrated=self.facts.uncalibrated,
+            timestamp=self._timestamp,
         )
 
     def outputs(self, sites: Sequence[Site]) -> list[ModelOutput]:
@@ -272,6 +281,12 @@ class Pipeline:
             kept = self._recent.get(suggestion_id)
         return self._lone_window(kept[1]) if kept else None
 
+    def _current(self, segment: SegmentId | None, at: PointNm) -> tuple[SegmentId | None, str]:
+        """The object that an id from outside means now, and words where it is another one."""
+        if self._graph is None or segment is None or segment == BACKGROUND:
+            return segment, ""
+        return self._graph.current(segment, at)
+
     def _look(self, at: PointNm, segment: SegmentId | None) -> tuple[PointNm, SegmentId, Cutout]:
         bounds, res = self.source.bounds, self.source.resolution
         here = self.source.segment_at(at) if segment is None else segment
@@ -294,13 +309,27 @@ class Pipeline:
 
     def _cutout(self, box: BoxVx) -> Cutout:
         """Voxels of the box; the last cutout serves again while it covers what is asked for."""
+        state = self._timestamp
         with self._lock:
             last = self._last
-        if last is None or not last.box.covers(box):
-            last = self.source.cutout(box)
+        if last is None or last[0] != state or not last[1].box.covers(box):
+            last = state, self.source.cutout(box)
             with self._lock:
                 self._last = last
-        return last.crop(box)
+        return last[1].crop(box)
+
+    @property
+    def _timestamp(self) -> str:
+        """State of the graph that is read now; empty without a graph."""
+        return "" if self._graph is None else self._graph.timestamp
+
+    def _affinities(self, segment: SegmentId, at: PointNm) -> dict[SegmentId, float]:
+        """How strongly the automatic segmentation holds others to a segment, where it says so."""
+        assert self._graph is not None
+        strongest: dict[SegmentId, float] = {}
+        for edge in self._graph.neighbours(segment, at, SEARCH_RADIUS_NM) or ():
+            strongest.setdefault(edge.segment, edge.affinity)
+        return strongest
 
     def _snap(self, at: PointNm, segment: SegmentId, near: Cutout) -> PointNm:
         """The point itself when it lies in the segment, else the segment's nearest voxel.
@@ -436,6 +465,8 @@ class Pipeline:
             views=output.views,
             prior=None if math.isnan(candidate.prior) else candidate.prior,
             joint=candidate.joint,
+            affinity=candidate.affinity,
+            supervoxels=None if self._graph is None else self._graph.supervoxels(site),
         )
 
     def _key(self, site: Site) -> str:
@@ -447,6 +478,24 @@ class Pipeline:
             f"Segment {segment} has no {what} within {SEARCH_RADIUS_NM:.0f} nm of the cursor. "
             "Move along the segment, towards an end, and press p again."
         )
+
+
+def _with_affinities(
+    candidates: list[Candidate], edges: Future[dict[SegmentId, float]] | None
+) -> list[Candidate]:
+    """Candidates with what the graph says of them, unless it takes too long to say."""
+    if edges is None:
+        return candidates
+    try:
+        known = edges.result(_EDGES_S)
+    except (AssistError, TimeoutError):
+        edges.cancel()
+        return candidates
+    partners = [c.site.partner for c in candidates]
+    return [
+        c if p is None or p not in known else replace(c, affinity=known[p])
+        for c, p in zip(candidates, partners, strict=True)
+    ]
 
 
 def _text(p: PointNm) -> str:

@@ -100,8 +100,9 @@ export class Viewer extends EventTarget {
     const state = this.layer.displayState;
     const group = state.segmentationGroupState.value;
     const stated = state.segmentationColorGroupState.value.segmentStatedColors;
-    const equivalences = group.segmentEquivalences;
-    if (equivalences.size) equivalences.clear();
+    // in a graph they say which supervoxels are the segment's, and are the client's own to keep
+    const equivalences = group.graph?.value ? null : group.segmentEquivalences;
+    if (equivalences?.size) equivalences.clear();
     for (const id of ours.filter((o) => !(o in colours)).map(BigInt)) {
       group.visibleSegments.delete(id);
       group.selectedSegments.delete(id);
@@ -116,7 +117,7 @@ export class Viewer extends EventTarget {
       if (!group.selectedSegments.has(id)) group.selectedSegments.add(id);
       if (!group.visibleSegments.has(id)) group.visibleSegments.add(id);
     }
-    if (linked) equivalences.link(BigInt(linked[0]), BigInt(linked[1]));
+    if (linked) equivalences?.link(BigInt(linked[0]), BigInt(linked[1]));
   }
 
   /**

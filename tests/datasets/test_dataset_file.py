@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cb2_assist.core.errors import DatasetError
 from cb2_assist.datasets.dataset_file import (
+    CaveTable,
     DatasetFile,
     local_folder,
     read_dataset_file,
@@ -37,6 +39,7 @@ def test_what_is_written_is_read_back(tmp_path):
         em_statistics=EmStatistics(120.25, 33.125),
         complete=True,
         geometry="meshes",
+        mip=2,
     )
     write_dataset_file(tmp_path / "dataset.toml", dataset)
     assert read_dataset_file(tmp_path / "dataset.toml") == dataset
@@ -66,6 +69,33 @@ def test_public_addresses_stay_as_they_are(tmp_path):
     assert local_folder(dataset.em) is None
 
 
+CAVE = '[cave]\ndatastack = "mini"\nserver = "https://global.example.com"\n'
+
+
+def test_a_datastack_needs_no_volumes_and_no_name(tmp_path):
+    dataset = read_dataset_file(write(tmp_path, CAVE, ""))
+    assert (dataset.name, dataset.em, dataset.segmentation) == ("mini", "", "")
+    assert dataset.cave == CaveTable("https://global.example.com", "mini")
+
+
+@pytest.mark.parametrize(
+    "given", ['"2024-06-05T10:10:01Z"', "2024-06-05T10:10:01Z", '"2024-06-05T12:10:01+02:00"']
+)
+def test_a_state_is_a_time_in_utc(tmp_path, given):
+    dataset = read_dataset_file(write(tmp_path, f"{CAVE}timestamp = {given}\n", ""))
+    assert dataset.cave.timestamp == datetime(2024, 6, 5, 10, 10, 1, tzinfo=UTC)
+
+
+def test_a_graph_may_be_named_beside_its_em(tmp_path):
+    graph = "graphene://middleauth+https://local.example.com/segmentation/table/t_1"
+    dataset = read_dataset_file(write(tmp_path, GOOD.replace("precomputed://file://seg", graph)))
+    assert dataset.cave == CaveTable(
+        "https://local.example.com",
+        graph="graphene://https://local.example.com/segmentation/table/t_1",
+    )
+    assert local_folder(dataset.em) == tmp_path / "em"
+
+
 BAD = {
     "no table": ("", "x = 1\n", r"no \[dataset\] table"),
     "table is a number": ("", "dataset = 1\n", r"no \[dataset\] table"),
@@ -87,9 +117,29 @@ BAD = {
     "graphene": (
         "[dataset]\n",
         GOOD.replace("precomputed://file://seg", "graphene://https://x/y"),
-        "needs a CAVE server",
+        "not a graph's address",
     ),
-    "cave": ('[cave]\ndatastack = "mini"\n', "", "CAVE datastack"),
+    "graph as em": (
+        "[dataset]\n",
+        GOOD.replace("precomputed://file://em", "graphene://https://x/segmentation/table/t"),
+        "not a precomputed volume",
+    ),
+    "token for em": (
+        "[dataset]\n",
+        GOOD.replace("precomputed://file://em", "precomputed://middleauth+https://x/em"),
+        "not a precomputed volume",
+    ),
+    "cave without server": ('[cave]\ndatastack = "mini"\n', "", r"\[cave\] lacks server"),
+    "cave without name": ('[cave]\nserver = "https://x"\n', "", r"\[cave\] lacks datastack"),
+    "cave is text": ('cave = "x"\n', "", "must be a table"),
+    "cave misspelt": (CAVE + 'stack = "x"\n', "", "unknown keys stack"),
+    "cave and volumes": ("[dataset]\n", f"{GOOD}\n{CAVE}", "remove one of the two"),
+    "cave server": (CAVE.replace("https://global", "ftp://global"), "", "Write https://HOST"),
+    "cave server's page": (CAVE.replace(".com", ".com/a?b"), "", "Write https://HOST"),
+    "cave server's user": (CAVE.replace("https://", "https://me:pw@"), "", "Write https://HOST"),
+    "cave name": (CAVE.replace('"mini"', '"../mini"'), "", "no datastack"),
+    "cave time": (CAVE + 'timestamp = "yesterday"\n', "", "not a time"),
+    "mip": ("[dataset]\n", GOOD + "mip = -1\n", "whole number from 0"),
     "half statistics": ("[dataset]\n", GOOD + "em_mean = 1.0\n", "em_mean and em_std"),
     "negative std": ("[dataset]\n", GOOD + "em_mean = 1.0\nem_std = -1\n", "not negative"),
     "nan": ("[dataset]\n", GOOD + "em_mean = nan\nem_std = 1.0\n", "two numbers"),

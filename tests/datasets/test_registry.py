@@ -9,6 +9,11 @@ import pytest
 from dataset_makers import make_dataset, make_volume
 
 from cb2_assist.core.errors import UnknownDatasetError, UsageError
+from cb2_assist.datasets.catalogue import PUBLIC, Graph, built_in_hosts, flat_file
+from cb2_assist.datasets.cave import opening
+from cb2_assist.datasets.cave.opening import stack_of_entry
+from cb2_assist.datasets.cave.trust import Trust
+from cb2_assist.datasets.dataset_file import SPECIES, check_name, local_folder
 from cb2_assist.datasets.registry import DatasetEntry, Registry, known_datasets, open_dataset
 
 
@@ -31,6 +36,39 @@ def test_known_datasets_say_how_to_open_them():
     for e in known:
         assert e.licence
         assert e.name in e.how_to_open
+
+
+@pytest.mark.parametrize("entry", PUBLIC, ids=lambda e: e.name)
+def test_every_public_dataset_says_what_a_label_and_a_person_need(entry):
+    assert entry.species in SPECIES
+    assert all((entry.title, entry.licence, entry.citation, entry.facts, entry.unverified))
+    assert check_name(entry.name) == entry.name
+    assert 0 <= entry.mip < 4
+    trust = Trust(built_in_hosts(), [])
+    if isinstance(entry.where, Graph):
+        stack = stack_of_entry(entry)
+        assert trust.allows(stack.server)
+        assert all(trust.allows(f"https://{host}") for host in entry.where.hosts)
+        assert stack.pinned is (entry.name not in ("minnie65-edit", "banc"))
+    else:
+        dataset = flat_file(entry)
+        assert dataset.mip == entry.mip
+        assert local_folder(dataset.em) is local_folder(dataset.segmentation) is None
+
+
+def test_the_public_datasets_are_all_there():
+    names = "minnie65 minnie65-edit minnie65-static flywire flywire-static h01 h01-static fish1 "
+    names += "banc v1dd hemibrain manc male-cns"
+    assert {e.name for e in PUBLIC} == set(names.split())
+
+
+def test_a_graph_opens_by_name_with_its_own_settings(monkeypatch):
+    seen = []
+    monkeypatch.setattr(opening, "open_graph", lambda stack: seen.append(stack) or "open")
+    assert open_dataset("minnie65", None) == "open"
+    (stack,) = seen
+    assert (stack.server, stack.datastack) == ("https://global.daf-apis.com", "minnie65_public")
+    assert (stack.species, stack.mip, stack.pinned) == ("mouse", 1, True)
 
 
 def test_unknown_name_lists_the_known_ones():

@@ -92,6 +92,7 @@ def test_links_inside_the_root_and_a_linked_root_work(root, tmp_path):
         ("/fib/em/", "precomputed://https://name:9000/data/fib/em"),
         ("precomputed://https://host/em", "precomputed://https://host/em"),
         ("graphene://middleauth+https://host/t", "graphene://middleauth+https://host/t"),
+        ("graphene:///graph/x/table/t", "graphene://https://name:9000/graph/x/table/t"),
     ],
 )
 def test_local_volumes_are_named_by_the_browsers_own_address(path: str, wanted: str) -> None:

@@ -72,6 +72,7 @@ def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path:
         "decided_at": "2026-01-02T03:04:06.000Z",
         "idle_ms": 250,
         "n_alternatives": 0,
+        "timestamp": None,
     }
     assert report.to_json() == {
         "rows": 1,
