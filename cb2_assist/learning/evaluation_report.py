@@ -48,7 +48,7 @@ def report(result: Entry, plots: Sequence[str] = ()) -> str:
 
 def _head(result: Entry) -> Iterator[str]:
     model = result["model"]
-    yield f"# {_cell(model['name'])} on {_cell(result['data'])}"
+    yield f"# {cell(model['name'])} on {cell(result['data'])}"
     yield ""
     yield (
         f"{result['n']} decisions with a known answer, {result['n_scored']} with a score. "
@@ -59,10 +59,10 @@ def _head(result: Entry) -> Iterator[str]:
     yield f"  calibrator `{model['calibrator']}`"
     splits = ", ".join(result.get("splits") or []) or "none named"
     of = f"; split: {splits}" if "splits" in result else ""
-    yield f"- data: {_cell(result['format'])}{of}"
+    yield f"- data: {cell(result['format'])}{of}"
     interval = result["interval"]
     what = "; ".join(
-        f"{n} decisions by {_cell(kind)}, {interval.get(kind, kind)}"
+        f"{n} decisions by {cell(kind)}, {interval.get(kind, kind)}"
         for kind, n in interval["clusters"].items()
     )
     yield (
@@ -83,14 +83,14 @@ def _tasks(result: Entry, plots: Sequence[str]) -> Iterator[str]:
             yield (f"**Only {entry['n_clusters']} clusters: intervals are missing or too narrow.**")
         yield ""
         rows = [(label, figure(entry[name])) for name, label in _NAMES.items()]
-        yield from _table(("figure", "value [95 %]"), rows)
+        yield from table(("figure", "value [95 %]"), rows)
         yield from _published(result, task, entry)
         for file in plots:
             if file.startswith(f"{task}-"):
                 yield f"![{task}: {file.removesuffix('.svg').partition('-')[2]}]({file})"
         yield ""
         for name, who in entry.get("subsets", {}).items():
-            yield from (f"### {_cell(name)}", "")
+            yield from (f"### {cell(name)}", "")
             yield from _short(who)
         for axis, title in _AXES.items():
             if entry["by"][axis]:
@@ -103,28 +103,28 @@ def _published(result: Entry, task: str, entry: Entry) -> Iterator[str]:
     lines = result["published"]["tasks"].get(task)
     if not lines:
         return
-    ours = [(f"**{_cell(result['model']['name'])}, here**", figure(entry["balanced_accuracy"]))]
-    others = [(f"{_cell(name)}, published", f"{value:.3f}") for name, value in lines.items()]
-    yield from _table(("who", "balanced accuracy"), [*ours, *others])
+    ours = [(f"**{cell(result['model']['name'])}, here**", figure(entry["balanced_accuracy"]))]
+    others = [(f"{cell(name)}, published", f"{value:.3f}") for name, value in lines.items()]
+    yield from table(("who", "balanced accuracy"), [*ours, *others])
     yield f"*{result['published']['caveat']}* Source: {result['published']['source']}."
     yield ""
 
 
 def _short(entries: dict[str, Entry]) -> Iterator[str]:
     rows = [
-        (_cell(name), str(e["n"]), _percent(e["positive_rate"]), *(figure(e[k]) for k in _SHORT))
+        (cell(name), str(e["n"]), _percent(e["positive_rate"]), *(figure(e[k]) for k in _SHORT))
         for name, e in entries.items()
         if e["n"]
     ]
     names = ("set", "n", "true", *(_NAMES[k].partition(",")[0] for k in _SHORT))
-    yield from _table(names, rows)
+    yield from table(names, rows)
 
 
 def _compared(result: Entry, task: str) -> Iterator[str]:
     entry = result.get("compare", {}).get("tasks", {}).get(task)
     if entry is None:
         return
-    yield from (f"### Against {_cell(result['compare']['second']['name'])}", "")
+    yield from (f"### Against {cell(result['compare']['second']['name'])}", "")
     if not entry["n"]:
         yield from ("The two models share no decision.", "")
         return
@@ -139,7 +139,7 @@ def _compared(result: Entry, task: str) -> Iterator[str]:
         (_NAMES[name].partition(",")[0], _number(d["first"]), _number(d["second"]), figure(d, "+"))
         for name, d in entry["difference"].items()
     ]
-    yield from _table(("figure", "first", "second", "difference [95 %]"), rows)
+    yield from table(("figure", "first", "second", "difference [95 %]"), rows)
     yield from (f"*Difference: {result['compare']['note']}*", "")
 
 
@@ -148,7 +148,7 @@ def _tail(result: Entry) -> Iterator[str]:
         found = result.get(key)
         if found:
             yield from (f"## {title}", "")
-            yield from (f"- {n}: {_cell(why)}" for why, n in found.items())
+            yield from (f"- {n}: {cell(why)}" for why, n in found.items())
             yield ""
     yield from ("## How to read this", "")
     yield (
@@ -170,7 +170,8 @@ def figure(entry: Entry, sign: str = "") -> str:
     return value if ends is None else f"{value} [{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}]"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A Markdown table, line by line, and an empty line."""
     yield f"| {' | '.join(head)} |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -178,8 +179,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield ""
 
 
-def _cell(text: str) -> str:
-    """Names come from files: nothing in them may end a cell, start markup or break a line."""
+def cell(text: str) -> str:
+    """Text for a table or a line: nothing in it may end a cell, start markup or break a line."""
     plain = " ".join(str(text).split())
     for mark in ("\\", "|", "<", "`", "[", "*", "_"):
         plain = plain.replace(mark, f"\\{mark}")
