@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
 
 def make_labels(store: LabelStore, n: int, with_views: bool) -> None:
     """Answers of three people on n sites; with views a few of them share the pictures."""
-    addresses = keep_views(store) if with_views else [None]
+    addresses = keep_views(store, min(n, DISTINCT_VIEWS)) if with_views else [None]
     for start in range(0, n, BATCH):
         store.append_all(
             [
@@ -62,10 +62,10 @@ def make_labels(store: LabelStore, n: int, with_views: bool) -> None:
         )
 
 
-def keep_views(store: LabelStore) -> list[str]:
+def keep_views(store: LabelStore, n: int) -> list[str]:
     """Blobs of noise on a plane: they pack about as badly as real views."""
     rng, kept, found = np.random.default_rng(0), ViewsStore(store.views_folder), []
-    for _ in range(DISTINCT_VIEWS):
+    for _ in range(n):
         depth = np.full((3, 2, 224, 224), EMPTY, np.int16)
         depth[:, 0, 20:200, 20:130] = rng.integers(-900, 900, (3, 180, 110))
         depth[:, 1, 20:200, 100:200] = rng.integers(-900, 900, (3, 180, 100))

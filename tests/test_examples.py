@@ -80,12 +80,12 @@ def test_files_of_ones_own_are_imported_and_their_contacts_scored(tmp_path):
 
 
 def test_what_an_export_of_many_labels_takes_is_printed(tmp_path: Path) -> None:
-    lines = run("export_many.py", tmp_path / "out", 30, 4, home=tmp_path).stdout.splitlines()
+    lines = run("export_many.py", tmp_path / "out", 30, 2, home=tmp_path).stdout.splitlines()
     assert [line.partition(" labels in ")[0] for line in lines] == [
         "jsonl: 30",
         "csv: 30",
-        "cb2-v1: 4",
-        "cb2-v2: 4",
+        "cb2-v1: 2",
+        "cb2-v2: 2",
     ]
     assert all(line.endswith(" MB") for line in lines)
     assert len((tmp_path / "out" / "jsonl" / "labels.jsonl").read_text().splitlines()) == 30

@@ -98,7 +98,7 @@ def pseudonym(user: str, salt: bytes) -> str:
 def _row(store: LabelStore, label: Label, with_names: bool) -> Row:
     event, d = label.event, label.event.decision
     assert d is not None
-    site = _site_columns(label, d)
+    site = site_columns(label, d)
     propensity = site.pop("propensity")
     return {
         "event_id": event.id,
@@ -136,7 +136,7 @@ def _label_id(label: Label, d: Decision, salt: bytes) -> str:
     return hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def _site_columns(label: Label, d: Decision) -> Row:
+def site_columns(label: Label, d: Decision) -> Row:
     """The decision's own site, or the alternative that *none* closed."""
     if label.site == d.suggestion.id:
         s = d.suggestion.to_json()
