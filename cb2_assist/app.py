@@ -333,6 +333,12 @@ def run_server(
         def mount(**given: Any) -> ViewerMount:  # noqa: ANN401 - the server's own keywords
             return ViewerMount(scene, **given)
 
+        def make_report() -> dict[str, Any]:
+            # not needed to start
+            from cb2_assist.learning.report import report
+
+            return report(store, dataset=info.name, only=options.user)
+
         def ready(address: str) -> None:
             lock.update({"url": address.partition("?")[0]})
             on_ready(address)
@@ -347,6 +353,7 @@ def run_server(
             stop=stop,
             start_at=start,
             queue=store.queue,
+            report=make_report,
             options=Options(
                 user=options.user,
                 host=options.host,

@@ -19,6 +19,7 @@ from cb2_assist.cli import (
     labels,
     learn,
     queue,
+    report,
     serve,
     suggest,
 )
@@ -51,7 +52,7 @@ def cli() -> None:
     """
 
 
-for _module in (serve, suggest, queue, calibrate, agreement, data, labels, learn, doctor):
+for _module in (serve, suggest, queue, calibrate, agreement, report, data, labels, learn, doctor):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

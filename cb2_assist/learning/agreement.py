@@ -104,8 +104,9 @@ def _pair(
     answers: Answers, first: str, second: str, name: Callable[[str], str], draws: int
 ) -> Entry:
     both = [a for a in answers.values() if first in a and second in a]
-    said = [np.array([a[who].accepts for a in both], bool) for who in (first, second)]
-    return {"first": name(first), "second": name(second), **two_raters(*said, draws)}
+    one = np.array([a[first].accepts for a in both], bool)
+    two = np.array([a[second].accepts for a in both], bool)
+    return {"first": name(first), "second": name(second), **two_raters(one, two, draws)}
 
 
 def two_raters(first: Bools, second: Bools, draws: int) -> Entry:

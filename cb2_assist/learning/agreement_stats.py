@@ -137,7 +137,8 @@ def marginal_homogeneity(first: Bools, second: Bools) -> dict[str, Any]:
 
 
 def _rated_twice(counts: Counts) -> Counts:
-    return counts[counts.sum(1) >= 2]
+    kept: Counts = counts[counts.sum(1) >= 2]
+    return kept
 
 
 def _beyond(observed: Floats, chance: Floats) -> Floats:

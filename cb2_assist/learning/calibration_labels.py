@@ -51,6 +51,8 @@ class Drawn:
     draw: int
     probability: float
     n_open: int
+    confidence: float = math.nan
+    """As it was shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ def _drawn(label: Label, d: Decision, site: Mapping[str, Any]) -> Drawn | None:
             int(p["draw"]),
             float(p["probability"]),
             int(p["n_open"]),
+            float(site["confidence"]),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cb2_assist.server.pages import (
     PageHandler,
     PictureHandler,
 )
+from cb2_assist.server.report_page import Report, ReportHandler
 from cb2_assist.server.socket import Hub, PageSocket
 
 Route = tuple[str, Any, dict[str, Any]]
@@ -31,6 +33,7 @@ def build_routes(
     keys: tuple[KeyBinding, ...],
     on_arrival: Callable[[], None],
     assistant: Assistant,
+    report: Report | None,
 ) -> list[Route]:
     """Rows of (pattern, handler, arguments)."""
     return [
@@ -40,5 +43,6 @@ def build_routes(
         (r"/api/keys", KeysHandler, {"keys": keys}),
         (r"/views/([^/]+)/([^/]+)\.png", PictureHandler, {"assistant": assistant}),
         (r"/data/([^/]+)/(.*)", DataHandler, {"roots": roots}),
+        (r"/report(\.json)?", ReportHandler, {"report": report, "lock": asyncio.Lock()}),
         (r"/(?:favicon\.ico|static|api/.*|views(?:/.*)?|data(?:/.*)?)", NothingHereHandler, {}),
     ]

@@ -24,6 +24,7 @@ from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.guard import LOOPBACK, Guard, GuardedRouter, Secrets, host_name
+from cb2_assist.server.report_page import Report
 from cb2_assist.server.routes import Route, build_routes
 from cb2_assist.server.socket import Hub
 
@@ -96,6 +97,7 @@ class RunningServer:
         options: Options,
         start_at: Cursor | None = None,
         queue: QueueStore | None = None,
+        report: Report | None = None,
         on_arrival: Callable[[], None] = lambda: None,
     ) -> None:
         """Listen and take up the last session.
@@ -109,6 +111,7 @@ class RunningServer:
             start_at: Where to begin. With a segment, suggestions are made there at once; None
                 resumes where the last session stopped.
             queue: Sites that wait, for `q`; None: there is no queue.
+            report: Makes what ``/report`` shows; None: there is no such page.
             on_arrival: Called whenever a browser has brought the token, on the server's loop.
 
         Raises:
@@ -131,7 +134,7 @@ class RunningServer:
         if queue is not None:
             self._walk = QueueWalk(self.session, assistant, decisions, queue, user=options.user)
         self._hub = Hub(self.session, bindings, secrets.server_id, self._walk)
-        routes = self._routes(assistant, secrets, bindings, on_arrival)
+        routes = self._routes(assistant, secrets, bindings, on_arrival, report)
 
         def open_at(number: int) -> Mount:
             return mount(
@@ -175,6 +178,7 @@ class RunningServer:
         secrets: Secrets,
         bindings: tuple[KeyBinding, ...],
         on_arrival: Callable[[], None],
+        report: Report | None,
     ) -> list[Route]:
         return build_routes(
             hub=self._hub,
@@ -184,6 +188,7 @@ class RunningServer:
             keys=bindings,
             on_arrival=on_arrival,
             assistant=assistant,
+            report=report,
         )
 
     @staticmethod
@@ -265,6 +270,7 @@ def serve(
     stop: threading.Event | None = None,
     start_at: Cursor | None = None,
     queue: QueueStore | None = None,
+    report: Report | None = None,
     options: Options,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then stop cleanly within five seconds.
@@ -279,6 +285,7 @@ def serve(
         stop: Ends the server when set; signals set it too when this is the main thread.
         start_at: Where to begin, as for `RunningServer`.
         queue: Sites that wait, for `q`.
+        report: Makes what ``/report`` shows.
         options: Address, user, keys, memory.
 
     Raises:
@@ -300,6 +307,7 @@ def serve(
             options=options,
             start_at=start_at,
             queue=queue,
+            report=report,
             on_arrival=on_arrival,
         )
         try:
