@@ -244,6 +244,7 @@ class ServeOptions:
     port: int | None = None
     keys: str = "default"
     keep_views: bool = True
+    blind_share: float = 0.0
     at: PointNm | None = None
     segment: SegmentId | None = None
 
@@ -362,6 +363,7 @@ def run_server(
                 port=options.port,
                 state_path=state_path,
                 keys=options.keys,
+                blind_share=options.blind_share,
             ),
         )
 

@@ -53,6 +53,8 @@ class Options:
     """Where to remember port, token and cursor, beside the label file; None forgets them."""
     keys: str = "default"
     """Name of the key preset."""
+    blind_share: float = 0.0
+    """Of the sites, whose numbers the page gets after the answer."""
 
 
 class Mount(Protocol):
@@ -128,7 +130,12 @@ class RunningServer:
         self.token = options.token or saved.token or random_secrets.token_hex(20)
         secrets = Secrets(self.token)
         self.session = ReviewSession(
-            assistant, decisions, views, user=options.user, state=self._state
+            assistant,
+            decisions,
+            views,
+            user=options.user,
+            state=self._state,
+            blind_share=options.blind_share,
         )
         self._walk = None
         if queue is not None:

@@ -68,7 +68,8 @@ def test_fleiss_kappa_of_a_worked_example() -> None:
 
 
 def test_fleiss_kappa_is_that_of_statsmodels() -> None:
-    inter_rater = pytest.importorskip("statsmodels.stats.inter_rater")
+    from statsmodels.stats import inter_rater
+
     rng = np.random.default_rng(1)
     for _ in range(5):
         counts = rng.multinomial(4, rng.dirichlet(np.ones(3)), size=40)
