@@ -250,6 +250,7 @@ class ServeOptions:
     port: int | None = None
     keys: str = "default"
     keep_views: bool = True
+    blind_share: float = 0.0
     at: PointNm | None = None
     segment: SegmentId | None = None
 
@@ -343,6 +344,12 @@ def run_server(
         def mount(**given: Any) -> ViewerMount:  # noqa: ANN401 - the server's own keywords
             return ViewerMount(scene, **given)
 
+        def make_report() -> dict[str, Any]:
+            # not needed to start
+            from cb2_assist.learning.report import report
+
+            return report(store, dataset=info.name, only=options.user)
+
         def ready(address: str) -> None:
             lock.update({"url": address.partition("?")[0]})
             on_ready(address)
@@ -357,6 +364,7 @@ def run_server(
             stop=stop,
             start_at=start,
             queue=store.queue,
+            report=make_report,
             options=Options(
                 user=options.user,
                 host=options.host,
@@ -365,6 +373,7 @@ def run_server(
                 port=options.port,
                 state_path=state_path,
                 keys=options.keys,
+                blind_share=options.blind_share,
             ),
         )
 

@@ -258,6 +258,14 @@ class MemoryLog:
             self._standing.append(last)
             return self._append("redo", last.id, idempotency_key, None)
 
+    def was_answered(self, suggestion_id: str) -> bool:
+        decided = (e.decision for e in self.events if e.decision)
+        return any(
+            site.id == suggestion_id and site.verdict.value != "skip"
+            for decision in decided
+            for site in answered_sites(decision)
+        )
+
     def give_reason(self, suggestion_id, reason, *, idempotency_key, decision_key=None):
         with self._lock:
             if known := self._known(idempotency_key):

@@ -22,6 +22,7 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.labels.store import LabelStore
+from cb2_assist.learning.report import report
 from cb2_assist.server.guard import KEY_HEADER, KEY_PROTOCOL, SUBPROTOCOL, Secrets
 from cb2_assist.server.serve import Options, RunningServer
 from cb2_assist.viewer.mount import ViewerMount
@@ -181,6 +182,7 @@ def start(
         views,
         partial(ViewerMount, scene),
         queue=queue,
+        report=store and (lambda: report(store, only="tester")),
         options=Options(user="tester", **{"port": 0, **options}),
         on_arrival=on_arrival,
     )

@@ -92,6 +92,18 @@ def test_each_way_of_running_the_network_is_measured(tmp_path, tiny_model_folder
         assert rows == ways
 
 
+def test_what_an_export_of_many_labels_takes_is_printed(tmp_path: Path) -> None:
+    lines = run("export_many.py", tmp_path / "out", 30, 2, home=tmp_path).stdout.splitlines()
+    assert [line.partition(" labels in ")[0] for line in lines] == [
+        "jsonl: 30",
+        "csv: 30",
+        "cb2-v1: 2",
+        "cb2-v2: 2",
+    ]
+    assert all(line.endswith(" MB") for line in lines)
+    assert len((tmp_path / "out" / "jsonl" / "labels.jsonl").read_text().splitlines()) == 30
+
+
 @pytest.mark.parametrize("name", ["proofread_from_truth.py", "import_and_score.py"])
 def test_without_a_folder_the_usage_is_said(tmp_path, name):
     done = run(name, home=tmp_path, code=1)

@@ -41,11 +41,42 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON do
     "format_",
     default="jsonl",
     show_default=True,
-    metavar="jsonl|csv|cb2-v1",
+    metavar="jsonl|csv|cb2-v1|cb2-v2",
     help="Of the rows.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--with-names", is_flag=True, help="User names instead of pseudonyms.")
+@click.option(
+    "--user", "users", metavar="NAME", multiple=True, help="Only of this person. Repeatable."
+)
+@click.option("--since", metavar="TIME", help="Decided then or later, e.g. 2026-03-01 (UTC).")
+@click.option("--until", metavar="TIME", help="Decided before then.")
+@click.option(
+    "--licence",
+    "licences",
+    metavar="PATTERN",
+    multiple=True,
+    help="Only data under this licence, e.g. 'CC-BY-4.0' or 'CC-BY*'. Repeatable.",
+)
+@click.option(
+    "--not-licence",
+    "not_licences",
+    metavar="PATTERN",
+    multiple=True,
+    help="No data under this one, e.g. '*NC*'. Repeatable.",
+)
+@click.option(
+    "--by-model",
+    "models",
+    metavar="NAME|SHA256",
+    multiple=True,
+    help="Only suggestions of this model. Repeatable.",
+)
+@click.option(
+    "--cb2-cubes",
+    type=click.Path(path_type=Path),
+    help="CSV of ConnectomeBench2's cubes; labels in a test cube are left out.",
+)
 @_json_option
 def export(
     labels: str | None,
@@ -55,21 +86,45 @@ def export(
     format_: str,
     out: Path,
     with_names: bool,
+    users: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    licences: tuple[str, ...],
+    not_licences: tuple[str, ...],
+    models: tuple[str, ...],
+    cb2_cubes: Path | None,
     as_json: bool,
 ) -> None:
     """Write the labels in force, one row each; works beside a running server.
 
+    Beside them goes a datasheet: who decided (pseudonyms), how the sites came to be asked, licences
+    and limits.
+
     jsonl has one object a line. csv has nested values as JSON text, and an apostrophe before every
     cell that a spreadsheet could take for a formula: take one off when reading.
 
-    cb2-v1 is parquet that ConnectomeBench2's public loader reads. It takes what the model saw from
-    beside the label file and needs no dataset. Views that were not kept are made again from the
-    dataset version that the label names (--dataset or --dataset-file); labels whose views cannot be
-    had are left out and counted.
+    cb2-v1 is parquet that ConnectomeBench2's public loader reads; cb2-v2 has the columns of its
+    second release. Both take what the model saw from beside the label file and need no dataset.
+    Views that were not kept are made again from the dataset version that the label names (--dataset
+    or --dataset-file); labels whose views cannot be had are left out and counted.
+
+    The CSV of --cb2-cubes has the columns dataset, x0_nm, y0_nm, z0_nm, x1_nm, y1_nm, z1_nm, split.
+    Rows say in cb2_split where they lie; unknown without a table.
     """
     from cb2_assist.labels.store import open_store
+    from cb2_assist.learning.cb2_cubes import NO_CUBES, read_cubes
     from cb2_assist.learning.export import export_labels
+    from cb2_assist.learning.export_filter import Wanted, read_time
 
+    wanted = Wanted(
+        users=users,
+        since=None if since is None else read_time(since, "--since"),
+        until=None if until is None else read_time(until, "--until"),
+        licences=licences,
+        not_licences=not_licences,
+        models=models,
+        cubes=NO_CUBES if cb2_cubes is None else read_cubes(cb2_cubes),
+    )
     url = _url(labels, dataset, dataset_file)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(url, read_only=True))
@@ -82,6 +137,7 @@ def export(
             out=out,
             format=format_,
             dataset=dataset,
+            wanted=wanted,
             with_names=with_names,
             renderer=renderer,
         )

@@ -12,12 +12,14 @@ import click
 
 from cb2_assist import __version__
 from cb2_assist.cli import (
+    agreement,
     calibrate,
     data,
     doctor,
     labels,
     learn,
     queue,
+    report,
     serve,
     shifts,
     standin,
@@ -53,7 +55,21 @@ def cli() -> None:
     """
 
 
-for _module in (serve, suggest, queue, calibrate, data, labels, learn, shifts, doctor, standin):
+_MODULES = (
+    serve,
+    suggest,
+    queue,
+    calibrate,
+    agreement,
+    report,
+    data,
+    labels,
+    learn,
+    shifts,
+    doctor,
+    standin,
+)
+for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -73,6 +73,13 @@ def _say(text: str) -> None:
     help="Keep what the model saw beside the labels, about 0.25 MB a decision.",
 )
 @click.option(
+    "--blind-share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Of the sites, whose numbers are hidden until your answer; `report` compares them.",
+)
+@click.option(
     "--apply",
     type=click.Choice(["off"]),
     default="off",
@@ -97,6 +104,7 @@ def serve(
     unit: str,
     segment: SegmentId | None,
     keep_views: str,
+    blind_share: float,
     apply: str,  # noqa: ARG001 - the only choice is off
 ) -> None:
     """Open a dataset in the browser and suggest joins and cuts under the cursor (p)."""
@@ -132,6 +140,7 @@ def serve(
                 port=port,
                 keys=keys,
                 keep_views=keep_views == "on",
+                blind_share=blind_share,
                 at=None if at is None else point_nm(at, unit, assistant.source),
                 segment=segment,
             ),

@@ -38,8 +38,8 @@ class DecisionLog:
     """Undo is a stack over this person's decisions in the dataset, whatever the version.
 
     A new decision clears what could be redone. Every method may be called from any thread.
-    `decide`, `undo`, `redo` and `give_reason` wait for the disk; `can_undo`, `can_redo`, `current`
-    and `reason` never wait.
+    `decide`, `undo`, `redo` and `give_reason` wait for the disk; `can_undo`, `can_redo`, `current`,
+    `reason` and `was_answered` never wait.
     """
 
     def __init__(self, store: LabelStore, *, user: str, dataset: str, version: str) -> None:
@@ -54,6 +54,7 @@ class DecisionLog:
         self._sites: dict[str, list[int]] = {}
         self._current: dict[str, int] = {}
         self._reasons: dict[int, str] = {}
+        self._answered: set[str] = set()
         self._catch_up()
 
     @property
@@ -143,6 +144,10 @@ class DecisionLog:
         if decision is None:
             return None
         return Verdict.REJECT if decision.verdict is Verdict.NONE else decision.verdict
+
+    def was_answered(self, suggestion_id: str) -> bool:
+        """Whether this person has ever answered a site of this version, undone or not."""
+        return suggestion_id in self._answered
 
     def give_reason(
         self,
@@ -284,6 +289,8 @@ class DecisionLog:
     def _apply(self, step: EventStep) -> None:
         if step.event is EventKind.DECISION:
             self._steps[step.id] = step
+            if step.is_answer and step.version == self._version:
+                self._answered.update(step.sites)
             self._done.append(step.id)
             self._undone.clear()
             self._put(step)

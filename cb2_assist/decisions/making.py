@@ -35,6 +35,8 @@ class Given:
     idle_ms: float = 0.0
     propensity: dict[str, Any] = field(default_factory=lambda: {"how": "cursor"})
     """How the site came to be asked."""
+    hidden: frozenset[str] = frozenset()
+    """Suggestions of the list whose numbers were hidden until the answer."""
 
 
 def asked_by(
@@ -129,6 +131,7 @@ def decision_on(
         species=info.species,
         supervoxels=_sides(suggestion),
         propensity=given.propensity,
+        score_hidden=bool(asked) and given.hidden.issuperset(s.id for s in asked),
         joint=is_none,
         reason=suggestion.reason,
         views_sha256=kept.get(suggestion.id),

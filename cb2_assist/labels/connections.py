@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
@@ -164,7 +164,11 @@ class Readers:
         except sqlite3.Error as e:
             raise label_error(self._path, e) from e
 
-    def rows(self, sql: str, values: Sequence[str | float] = ()) -> Iterator[tuple[Any, ...]]:
+    def rows(
+        self,
+        sql: str,
+        values: Sequence[str | float] | Mapping[str, str | float | None] = (),
+    ) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, one at a time, on one connection and one snapshot."""
         # the cursor is closed first: an open one would keep its snapshot for the next borrower
         with self.borrow() as conn, closing(conn.execute(sql, values)) as cursor:

@@ -1,8 +1,8 @@
 """Tables of the queue in a label file.
 
-``queue_items`` says what is asked and who has it; ``queue_draws`` and ``queue_trail`` only grow.
-Whether a site is decided, implied or skipped is worked out from the label events in
-``queue_states``.
+``queue_items`` says what is asked and who has it; ``queue_draws``, ``queue_trail`` and
+``queue_asks`` (sites that want the answers of several people) only grow. Whether a site is decided,
+implied or skipped is worked out from the label events in ``queue_states``.
 """
 
 from __future__ import annotations
@@ -139,5 +139,70 @@ QUEUE_STATEMENTS: tuple[str, ...] = (
     _STATES,
     *_only_grows("queue_draws"),
     *_only_grows("queue_trail"),
+)
+"""One migration's worth."""
+
+
+_ASKS = """
+CREATE TABLE queue_asks (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at REAL NOT NULL,
+  dataset TEXT NOT NULL,
+  version TEXT NOT NULL,
+  site TEXT NOT NULL,
+  source TEXT NOT NULL CHECK (source <> ''),
+  people INTEGER NOT NULL CHECK (people > 0),
+  after_event INTEGER NOT NULL,
+  not_of TEXT NOT NULL
+)"""
+
+_OPEN_ASKS = """
+CREATE VIEW queue_open_asks AS
+SELECT a.* FROM queue_asks a
+WHERE a.people > (
+  SELECT count(DISTINCT s.user) FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+  WHERE s.dataset = a.dataset AND s.version = a.version AND s.site = a.site AND s.is_answer = 1
+    AND s.event_id > a.after_event)"""
+
+# what waits for another person is neither decided nor implied, although it has an answer
+_STATES_WITH_ASKS = """
+CREATE VIEW queue_states AS
+SELECT b.*,
+  b.has_answer AND NOT b.is_asked AS is_decided,
+  b.has_rival AND NOT (b.is_asked AND b.has_answer) AS is_implied
+FROM (
+  SELECT q.*,
+    EXISTS (
+      SELECT 1 FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+      WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site
+        AND s.is_answer = 1
+    ) AS has_answer,
+    EXISTS (
+      SELECT 1 FROM queue_open_asks a
+      WHERE a.dataset = q.dataset AND a.version = q.version AND a.site = q.site
+    ) AS is_asked,
+    EXISTS (
+      SELECT 1 FROM queue_ends mine
+      JOIN queue_ends r ON r.dataset = mine.dataset AND r.version = mine.version
+        AND r.joint = mine.joint AND r.site <> mine.site
+      JOIN current_labels a ON a.dataset = r.dataset AND a.version = r.version AND a.site = r.site
+      WHERE mine.dataset = q.dataset AND mine.version = q.version AND mine.site = q.site
+        AND a.verdict = 'accept'
+    ) AS has_rival,
+    (
+      SELECT count(*) FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+      WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site
+        AND s.is_answer = 0
+    ) AS skips
+  FROM queue_items q
+) b"""
+
+ASK_STATEMENTS: tuple[str, ...] = (
+    "DROP VIEW queue_states",
+    _ASKS,
+    "CREATE INDEX queue_asks_by_site ON queue_asks (dataset, version, site)",
+    *_only_grows("queue_asks"),
+    _OPEN_ASKS,
+    _STATES_WITH_ASKS,
 )
 """One migration's worth."""

@@ -30,6 +30,8 @@ class QueueState(StrEnum):
     OPEN = "open"
     LEASED = "leased"
     """On somebody's screen."""
+    AGAIN = "again"
+    """Has an answer, and waits for that of another person; see `Ask`."""
     DECIDED = "decided"
     """Someone's answer is in force."""
     IMPLIED = "implied"
@@ -50,6 +52,8 @@ class Scope:
     """Sites with one of these on either side; empty: any."""
     box_nm: tuple[PointNm, PointNm] | None = None
     """Sites whose point lies in ``[lo, hi)``; None: anywhere."""
+    source: str = ""
+    """Sites that are asked again for this reason, a name of `Ask.source`; empty: any."""
 
     @property
     def text(self) -> str:
@@ -59,6 +63,8 @@ class Scope:
             document["segments"] = [str(s) for s in sorted(self.segments)]
         if self.box_nm is not None:
             document["box_nm"] = [[float(v) for v in p] for p in self.box_nm]
+        if self.source:
+            document["source"] = self.source
         return json.dumps(document, separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -76,6 +82,7 @@ class Scope:
                 version,
                 tuple(segment_id(s) for s in got.get("segments", ())),
                 None if box is None else (PointNm.of(box[0]), PointNm.of(box[1])),
+                str(got.get("source", "")),
             )
         except (ValueError, TypeError, LookupError, AttributeError, AssistError) as e:
             raise LabelError(
@@ -85,6 +92,8 @@ class Scope:
     @property
     def words(self) -> str:
         """For the status line."""
+        if self.source:
+            return f"the {self.source}"
         if len(self.segments) == 1:
             return f"segment …{str(self.segments[0])[-6:]}"
         if self.segments:
@@ -114,6 +123,26 @@ class QueueItem:
     def site(self) -> Site:
         """The question."""
         return self.suggestion.site
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A site that wants the answers of several people, whatever it has already.
+
+    Earlier answers stay as they are: it is only drawn for people who have none in force on it.
+    """
+
+    dataset: str
+    version: str
+    site: str
+    source: str
+    """Why, as a name for `Scope.source`."""
+    people: int
+    """How many must have answered after `after_event`."""
+    after_event: int = 0
+    """Id of an event in the same file: answers up to it do not count."""
+    not_of: tuple[str, ...] = ()
+    """People who answered elsewhere and are not asked either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +267,18 @@ class QueueStore(Protocol):
     def known(self, dataset: str, version: str, sites: Sequence[str], judge: str) -> set[str]:
         """Those of the sites that are there and were judged so, stale ones left out."""
 
-    def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
-        """Sites that can be drawn: undecided, not implied, not stale, on nobody's screen."""
+    def ask_again(self, asks: Sequence[Ask], *, now: float) -> int:
+        """Have sites of the queue answered by more people; returns how many asks are new.
+
+        One that waits already for the same reason is not asked twice, and sites that are not in
+        the queue are not asked.
+        """
+
+    def waiting(self, scope: Scope, *, now: float, user: str | None = None) -> list[Waiting]:
+        """Sites that can be drawn: undecided, not implied, not stale, on nobody's screen.
+
+        With a user, those that are asked again are left out where this person has answered.
+        """
 
     def scores(
         self, dataset: str, kind: Kind, *, model_sha256: str, calibrator: str
@@ -283,8 +322,13 @@ class QueueStore(Protocol):
     ) -> None:
         """Say that a site was not found any more, and why."""
 
-    def tally(self, scope: Scope | None = None, *, now: float) -> list[Tally]:
-        """Counts by dataset, version, kind and state; None: of everything."""
+    def tally(
+        self, scope: Scope | None = None, *, now: float, user: str | None = None
+    ) -> list[Tally]:
+        """Counts by dataset, version, kind and state; None: of everything.
+
+        With a user, what is asked again of others only counts as decided.
+        """
 
     def leases(self, dataset: str, version: str, *, now: float) -> list[Lease]:
         """Leases that have not run out, on sites that are neither decided nor implied."""

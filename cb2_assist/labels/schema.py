@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cb2_assist.labels.queue_schema import QUEUE_STATEMENTS
+from cb2_assist.labels.queue_schema import ASK_STATEMENTS, QUEUE_STATEMENTS
 
 APPLICATION_ID = 0x43423241
 """``CB2A``, in the header of every label file."""
@@ -216,10 +216,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
     ),
     Migration("queue", QUEUE_STATEMENTS),
+    Migration("asks", ASK_STATEMENTS),
 )
 
-QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("queue")
-"""Files of an older schema have no queue."""
+QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("asks")
+"""Files of an older schema have no queue, or one that is read in another way."""
 
 OLDEST_READABLE = 1
 """Files from this schema on can be read as they are; a writer brings them up to date."""

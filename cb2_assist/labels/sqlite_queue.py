@@ -15,6 +15,7 @@ from cb2_assist.labels.queue_store import (
     LEASE_S,
     NO_ENDS,
     Added,
+    Ask,
     Fill,
     Lease,
     NewDraw,
@@ -49,9 +50,21 @@ _READ_FILL = "id, dataset, version, scope, kind, judge, done, total, updated_at"
 _READ_DRAW = "d.id, d.site, d.scope, d.strategy, d.explore, d.floor, d.probability, d.n_open"
 
 _IS_OPEN = "NOT q.is_decided AND NOT q.is_implied AND q.stale IS NULL"
-_STATE = """CASE WHEN q.is_decided THEN 'decided' WHEN q.is_implied THEN 'implied'
+_IS_OF = (
+    "(NOT q.is_asked OR (NOT EXISTS (SELECT 1 FROM event_sites s JOIN decisions_in_force d"
+    " ON d.id = s.event_id WHERE s.dataset = q.dataset AND s.version = q.version"
+    " AND s.site = q.site AND s.user = :user AND s.is_answer = 1)"
+    " AND NOT EXISTS (SELECT 1 FROM queue_open_asks a, json_each(a.not_of) n"
+    " WHERE a.dataset = q.dataset AND a.version = q.version AND a.site = q.site"
+    " AND n.value = :user)))"
+)
+"""Whether a person, the value ``:user``, may be asked: what is asked again is for those who have no
+answer on it. Everybody may where it is NULL."""
+_STATE = f"""CASE WHEN q.is_decided THEN 'decided' WHEN q.is_implied THEN 'implied'
  WHEN q.stale IS NOT NULL THEN 'stale'
- WHEN q.lease_until > ? THEN 'leased' WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
+ WHEN NOT {_IS_OF} THEN 'decided'
+ WHEN q.lease_until > :now THEN 'leased' WHEN q.is_asked AND q.has_answer THEN 'again'
+ WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
 
 
 class _OnWriter(Protocol):
@@ -145,14 +158,23 @@ class SqliteQueueStore:
         )
         return {site for (site,) in rows}
 
-    def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
+    def ask_again(self, asks: Sequence[Ask], *, now: float) -> int:
+        """See `QueueStore.ask_again`."""
+
+        def task(conn: sqlite3.Connection) -> int:
+            with in_transaction(conn):
+                return sum(_ask(conn, ask, now) for ask in asks)
+
+        return self._on_writer(task)
+
+    def waiting(self, scope: Scope, *, now: float, user: str | None = None) -> list[Waiting]:
         """See `QueueStore.waiting`."""
         where, values = _within(scope)
         rows = self._readers.rows(
             "SELECT q.site, q.kind, q.score, q.confidence, q.skips FROM queue_states q"  # noqa: S608
-            f" WHERE {where} AND {_IS_OPEN}"
-            " AND (q.lease_until IS NULL OR q.lease_until <= ?) ORDER BY q.site",
-            (*values, now),
+            f" WHERE {where} AND {_IS_OPEN} AND {_IS_OF}"
+            " AND (q.lease_until IS NULL OR q.lease_until <= :now) ORDER BY q.site",
+            {**values, "now": now, "user": user},
         )
         return [Waiting(s, Kind(k), score, c, skips) for s, k, score, c, skips in rows]
 
@@ -207,9 +229,9 @@ class SqliteQueueStore:
             row = conn.execute(
                 f"SELECT {_READ_DRAW} FROM queue_states q"  # noqa: S608
                 " JOIN queue_draws d ON d.id = q.lease_draw"
-                " WHERE q.dataset = ? AND q.version = ? AND q.lease_user = ?"
-                f" AND {_IS_OPEN} ORDER BY d.id DESC LIMIT 1",
-                (dataset, version, user),
+                " WHERE q.dataset = :dataset AND q.version = :version AND q.lease_user = :user"
+                f" AND {_IS_OPEN} AND {_IS_OF} ORDER BY d.id DESC LIMIT 1",
+                {"dataset": dataset, "version": version, "user": user},
             ).fetchone()
         return None if row is None else _draw(row)
 
@@ -251,14 +273,16 @@ class SqliteQueueStore:
 
         self._on_writer(task)
 
-    def tally(self, scope: Scope | None = None, *, now: float) -> list[Tally]:
+    def tally(
+        self, scope: Scope | None = None, *, now: float, user: str | None = None
+    ) -> list[Tally]:
         """See `QueueStore.tally`."""
-        where, values = ("1", ()) if scope is None else _within(scope)
+        where, values = ("1", {}) if scope is None else _within(scope)
         rows = self._readers.rows(
             f"SELECT q.dataset, q.version, q.kind, {_STATE} AS state, count(*),"  # noqa: S608
             f" min(q.scored_at) FROM queue_states q WHERE {where} GROUP BY 1, 2, 3, 4"
             " ORDER BY 1, 2, 3, 4",
-            (now, *values),
+            {**values, "now": now, "user": user},
         )
         return [Tally(d, v, Kind(k), QueueState(s), n, at) for d, v, k, s, n, at in rows]
 
@@ -277,16 +301,16 @@ class SqliteQueueStore:
 def _put(conn: sqlite3.Connection, fill_id: int, row: dict[str, Any], now: float) -> str:
     """Keep one site; returns what became of it."""
     known = conn.execute(
-        f"SELECT id, segment, is_decided, stale, {', '.join(_AS_JUDGED)} FROM queue_states"  # noqa: S608
+        f"SELECT id, segment, has_answer, stale, {', '.join(_AS_JUDGED)} FROM queue_states"  # noqa: S608
         " WHERE dataset = ? AND version = ? AND site = ?",
         (row["dataset"], row["version"], row["site"]),
     ).fetchone()
     if known is None:
         _insert(conn, {**row, "fill": fill_id, "added_at": now, "scored_at": now})
         return "new"
-    item, segment, is_decided, stale, *before = known
+    item, segment, has_answer, stale, *before = known
     # a join seen from its other side is the same site, judged as the first side saw it
-    if is_decided or segment != row["segment"]:
+    if has_answer or segment != row["segment"]:
         return "left"
     judged = {name: row[name] for name in _AS_JUDGED}
     names = ", ".join(f"{name} = ?" for name in judged)
@@ -312,9 +336,16 @@ def _take(conn: sqlite3.Connection, draw: NewDraw, now: float, until: float) -> 
     scope = draw.scope
     where = (scope.dataset, scope.version)
     free = conn.execute(
-        "SELECT q.id FROM queue_states q WHERE q.dataset = ? AND q.version = ? AND q.site = ?"  # noqa: S608
-        f" AND {_IS_OPEN} AND (q.lease_until IS NULL OR q.lease_until <= ?)",
-        (*where, draw.site, now),
+        "SELECT q.id FROM queue_states q WHERE q.dataset = :dataset AND q.version = :version"  # noqa: S608
+        f" AND q.site = :site AND {_IS_OPEN} AND {_IS_OF}"
+        " AND (q.lease_until IS NULL OR q.lease_until <= :now)",
+        {
+            "dataset": scope.dataset,
+            "version": scope.version,
+            "site": draw.site,
+            "now": now,
+            "user": draw.user,
+        },
     ).fetchone()
     if free is None or _draws_made(conn, *where, draw.user) != draw.number:
         return None
@@ -376,22 +407,47 @@ def _draws_made(conn: sqlite3.Connection, dataset: str, version: str, user: str)
     return int(n)
 
 
-def _within(scope: Scope) -> tuple[str, tuple[str | float, ...]]:
+def _within(scope: Scope) -> tuple[str, dict[str, str | float]]:
     """A condition on ``q`` for the sites of a scope, and its values."""
-    where, values = ["q.dataset = ?", "q.version = ?"], [scope.dataset, scope.version]
-    more: list[str | float] = []
+    where = ["q.dataset = :dataset", "q.version = :version"]
+    values: dict[str, str | float] = {"dataset": scope.dataset, "version": scope.version}
     if scope.segments:
-        ids = json.dumps([str(s) for s in scope.segments])
-        among = "IN (SELECT value FROM json_each(?))"
+        among = "IN (SELECT value FROM json_each(:segments))"
         where.append(f"(q.segment {among} OR q.partner {among})")
-        more += [ids, ids]
+        values["segments"] = json.dumps([str(s) for s in scope.segments])
     if scope.box_nm is not None:
-        lo, hi = scope.box_nm
-        where += ["q.x_nm >= ? AND q.x_nm < ?", "q.y_nm >= ? AND q.y_nm < ?"]
-        where.append("q.z_nm >= ? AND q.z_nm < ?")
-        for a, b in zip(lo, hi, strict=True):
-            more += [a, b]
-    return " AND ".join(where), (*values, *more)
+        for axis, low, high in zip("xyz", *scope.box_nm, strict=True):
+            where.append(f"q.{axis}_nm >= :{axis}0 AND q.{axis}_nm < :{axis}1")
+            values |= {f"{axis}0": low, f"{axis}1": high}
+    if scope.source:
+        where.append(
+            "EXISTS (SELECT 1 FROM queue_asks a WHERE a.dataset = q.dataset"
+            " AND a.version = q.version AND a.site = q.site AND a.source = :source)"
+        )
+        values["source"] = scope.source
+    return " AND ".join(where), values
+
+
+def _ask(conn: sqlite3.Connection, ask: Ask, now: float) -> int:
+    """Ask unless that waits already; returns how many rows were written."""
+    values = {
+        "at": now,
+        "dataset": ask.dataset,
+        "version": ask.version,
+        "site": ask.site,
+        "source": ask.source,
+        "people": ask.people,
+        "after_event": ask.after_event,
+        "not_of": json.dumps(list(ask.not_of)),
+    }
+    same = "dataset = :dataset AND version = :version AND site = :site"
+    return conn.execute(
+        "INSERT INTO queue_asks (at, dataset, version, site, source, people, after_event, not_of)"  # noqa: S608
+        " SELECT :at, :dataset, :version, :site, :source, :people, :after_event, :not_of"
+        f" WHERE EXISTS (SELECT 1 FROM queue_items WHERE {same})"
+        f" AND NOT EXISTS (SELECT 1 FROM queue_open_asks WHERE {same} AND source = :source)",
+        values,
+    ).rowcount
 
 
 def _columns(item: QueueItem) -> dict[str, Any]:

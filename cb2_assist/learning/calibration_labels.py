@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from cb2_assist.core.records import Decision, Kind, Verdict
 from cb2_assist.labels.store import Label, LabelState
+from cb2_assist.learning.asks import source_of
 from cb2_assist.learning.calibrators import Sample
 from cb2_assist.suggestions.calibration import STATE_MARK
 from cb2_assist.suggestions.recalibration import logit
@@ -50,6 +51,8 @@ class Drawn:
     draw: int
     probability: float
     n_open: int
+    confidence: float = math.nan
+    """As it was shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def calibration_labels(
         calibrator: Id of the model's own calibrator, likewise.
     """
     drawn: list[Drawn] = []
+    answered: set[tuple[str, str]] = set()
     left_out: dict[Kind, Counter[str]] = {k: Counter() for k in Kind}
     last = 0
     for label in labels:
@@ -123,9 +127,14 @@ def calibration_labels(
             left_out[kind][_HOW.get(str(propensity.get("how")), "asked in another way")] += 1
         elif (d.model_sha256, own) != (model_sha256, calibrator):
             left_out[kind]["another model's score"] += 1
+        elif source_of(propensity):
+            left_out[kind]["asked again because people disagree, or to compare them"] += 1
+        elif (d.version, label.site) in answered:
+            left_out[kind]["of a second person on the same site"] += 1
         elif (row := _drawn(label, d, site)) is None:
             left_out[kind]["chance of the draw not known"] += 1
         else:
+            answered.add((d.version, label.site))
             drawn.append(row)
     return CalibrationLabels(tuple(drawn), draw_weights(drawn), left_out, last)
 
@@ -156,6 +165,7 @@ def _drawn(label: Label, d: Decision, site: Mapping[str, Any]) -> Drawn | None:
             int(p["draw"]),
             float(p["probability"]),
             int(p["n_open"]),
+            float(site["confidence"]),
         )
     except (KeyError, TypeError, ValueError):
         return None

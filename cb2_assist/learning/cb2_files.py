@@ -1,4 +1,4 @@
-"""ConnectomeBench2's first release as files: parquet shards that its public loader reads.
+"""A release of ConnectomeBench2 as files: parquet shards in folders by split.
 
     OUT/train/train-00000.parquet …   OUT/val/val-00000.parquet …
     OUT/metadata/train.parquet        the same rows without images, and their shard
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from cb2_assist import __version__
 from cb2_assist.core.errors import UsageError
 from cb2_assist.labels.filesystem import sync_folder
-from cb2_assist.learning.cb2_rows import BLOB_COLUMNS, EM_COLUMNS
+from cb2_assist.learning.cb2_layout import Layout
 from cb2_assist.learning.cb2_split import SPLITS, Sample, Split, split_samples
 
 Row = dict[str, Any]
@@ -37,50 +37,17 @@ ROW_GROUP = 10
 MANIFEST = "cb2-assist.json"
 _OURS = (*SPLITS, "metadata", "shards.csv", MANIFEST)
 
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-SCHEMA = pa.schema(
-    [
-        ("combined_sample_hash", pa.string()),
-        ("source_archive_sample_hash", pa.string()),
-        ("source_archive", pa.string()),
-        ("sample_type", pa.string()),
-        ("same_neuron", pa.bool_()),
-        ("has_single_mask", pa.bool_()),
-        ("has_dual_mask", pa.bool_()),
-        ("task_routing", pa.list_(pa.string())),
-        ("false_split_correction_label", pa.bool_()),
-        ("false_merge_identification_label", pa.bool_()),
-        ("split", pa.string()),
-        ("species", pa.string()),
-        ("has_em", pa.bool_()),
-        ("present_slots", pa.list_(pa.string())),
-        ("metadata", pa.string()),
-        ("geometry", pa.binary()),
-        ("geometry_single", pa.binary()),
-        *((name, _IMAGE) for name in EM_COLUMNS),
-    ],
-    metadata={
-        "huggingface": json.dumps(
-            {"info": {"features": {name: {"_type": "Image"} for name in EM_COLUMNS}}}
-        )
-    },
-)
-"""Columns and types of every shard, in order."""
-
-_LIGHT = pa.schema([f for f in SCHEMA if f.name not in BLOB_COLUMNS]).append(
-    pa.field("shard", pa.string())
-)
-
 
 def write_cb2_files(
-    rows: Iterable[tuple[Row, Sample]], out: Path, about: dict[str, Any]
+    rows: Iterable[tuple[Row, Sample]], out: Path, about: dict[str, Any], layout: Layout
 ) -> tuple[list[Path], Split]:
     """Write an export into a folder, in place of an earlier one of ours.
 
     Args:
-        rows: From `cb2_rows.cb2_row`, each with what the split must know.
+        rows: From the layout's `row`, each with what the split must know.
         out: An existing folder.
         about: Goes into the manifest; read once all rows have been.
+        layout: Which release's columns.
 
     Returns:
         The files, and how the rows were split.
@@ -90,10 +57,10 @@ def write_cb2_files(
         OSError: It cannot be written; an earlier export is still there.
     """
     _check_ours(out)
-    work = out / f".cb2-v1-{secrets.token_hex(4)}.part"
+    work = out / f".{layout.name}-{secrets.token_hex(4)}.part"
     work.mkdir()
     try:
-        samples, sizes = _spool(rows, work / "spool.arrow")
+        samples, sizes = _spool(rows, work / "spool.arrow", layout)
         split = split_samples(samples)
         made = work / "made"
         made.mkdir()
@@ -102,12 +69,14 @@ def write_cb2_files(
             shards = [
                 shard
                 for name, places in zip(SPLITS, (split.train, split.val), strict=True)
-                for shard in _write_split(spool, places, sum(sizes[i] for i in places), made, name)
+                for shard in _write_split(
+                    spool, places, sum(sizes[i] for i in places), made, name, layout
+                )
             ]
         _write_list(shards, made)
         files = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
         manifest = {
-            "format": "cb2-v1",
+            "format": layout.name,
             "program": f"cb2-assist {__version__}",
             "labels": len(samples),
             "rows": {"train": len(split.train), "val": len(split.val)},
@@ -124,11 +93,13 @@ def write_cb2_files(
     return [out / path for path in files] + [out / MANIFEST], split
 
 
-def _spool(rows: Iterable[tuple[Row, Sample]], path: Path) -> tuple[list[Sample], list[int]]:
+def _spool(
+    rows: Iterable[tuple[Row, Sample]], path: Path, layout: Layout
+) -> tuple[list[Sample], list[int]]:
     """Write every row as a record of its own; what the split must know of each, and its bytes."""
     samples: list[Sample] = []
     sizes: list[int] = []
-    plain = SCHEMA.remove_metadata()
+    plain = layout.schema.remove_metadata()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, plain) as spool:
         for row, sample in rows:
             record = pa.RecordBatch.from_pylist([row], schema=plain)
@@ -155,37 +126,43 @@ def _write_split(
     n_bytes: int,
     made: Path,
     name: str,
+    layout: Layout,
 ) -> Iterator[_Shard]:
     """Shards of about `SHARD_BYTES` with equally many rows; one even where there are no rows."""
     (made / name).mkdir()
     (made / "metadata").mkdir(exist_ok=True)
     n_shards = min(max(1, -(-n_bytes // SHARD_BYTES)), max(1, len(places)))
     each = -(-len(places) // n_shards)
-    with pq.ParquetWriter(made / "metadata" / f"{name}.parquet", _LIGHT) as light:
+    with pq.ParquetWriter(made / "metadata" / f"{name}.parquet", layout.light) as light:
         for number in range(n_shards):
             part = places[number * each : (number + 1) * each]
             path = made / name / f"{name}-{number:05d}.parquet"
             with pq.ParquetWriter(
-                path, SCHEMA, compression="snappy", write_page_index=True
+                path, layout.schema, compression="snappy", write_page_index=True
             ) as shard:
                 for start in range(0, len(part), ROW_GROUP):
-                    table = _table(spool, part[start : start + ROW_GROUP], name)
+                    table = _table(spool, part[start : start + ROW_GROUP], name, layout)
                     shard.write_table(table, row_group_size=ROW_GROUP)
-                    light.write_table(_without_images(table, f"{name}/{path.name}"))
+                    light.write_table(_without_images(table, f"{name}/{path.name}", layout))
             yield _Shard(path, name, number, len(part))
 
 
-def _table(spool: Any, places: Sequence[int], split: str) -> pa.Table:  # noqa: ANN401
+def _table(
+    spool: Any,  # noqa: ANN401
+    places: Sequence[int],
+    split: str,
+    layout: Layout,
+) -> pa.Table:
     table = pa.Table.from_batches([spool.get_batch(i) for i in places])
     column = table.schema.get_field_index("split")
     table = table.set_column(column, "split", pa.array([split] * len(places), pa.string()))
-    return table.cast(SCHEMA)
+    return table.cast(layout.schema)
 
 
-def _without_images(table: pa.Table, shard: str) -> pa.Table:
-    light = table.drop_columns(list(BLOB_COLUMNS))
+def _without_images(table: pa.Table, shard: str, layout: Layout) -> pa.Table:
+    light = table.drop_columns(list(layout.blobs))
     light = light.append_column("shard", pa.array([shard] * len(light), pa.string()))
-    return light.cast(_LIGHT)
+    return light.cast(layout.light)
 
 
 def _write_list(shards: Sequence[_Shard], made: Path) -> None:

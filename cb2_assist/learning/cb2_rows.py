@@ -21,7 +21,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -45,8 +45,6 @@ CB2_SPECIES = ("mouse", "fly", "human", "zebrafish")
 
 BLOB_COLUMNS = ("geometry", "geometry_single", *EM_COLUMNS)
 
-_EM_VIEWS = dict(zip(EmView, EM_COLUMNS, strict=False))
-
 SPLIT_CORRECTION, MERGE_IDENTIFICATION, MASK_GENERATION = (
     "false_split_correction",
     "false_merge_identification",
@@ -54,7 +52,7 @@ SPLIT_CORRECTION, MERGE_IDENTIFICATION, MASK_GENERATION = (
 )
 
 
-class _Kind(NamedTuple):
+class SampleKind(NamedTuple):
     """What a kind of question and its answer become."""
 
     sample_type: str
@@ -62,29 +60,29 @@ class _Kind(NamedTuple):
     strategy: str | None
 
 
-_KINDS: dict[tuple[Kind, Verdict], _Kind] = {
-    (Kind.JOIN, Verdict.ACCEPT): _Kind("merge_edit", True, "merge_correction"),
-    (Kind.JOIN, Verdict.REJECT): _Kind("adjacent_control", False, "adjacent_control"),
-    (Kind.CUT, Verdict.ACCEPT): _Kind("split_edit", False, "split_correction"),
-    (Kind.CUT, Verdict.REJECT): _Kind("junction_control", True, None),
+_KINDS: dict[tuple[Kind, Verdict], SampleKind] = {
+    (Kind.JOIN, Verdict.ACCEPT): SampleKind("merge_edit", True, "merge_correction"),
+    (Kind.JOIN, Verdict.REJECT): SampleKind("adjacent_control", False, "adjacent_control"),
+    (Kind.CUT, Verdict.ACCEPT): SampleKind("split_edit", False, "split_correction"),
+    (Kind.CUT, Verdict.REJECT): SampleKind("junction_control", True, None),
 }
+
+
+def sample_kind(row: Row) -> SampleKind:
+    """What a label, an accept or reject, becomes."""
+    return _KINDS[Kind(row["kind"]), Verdict(row["verdict"])]
 
 
 def cb2_row(row: Row, stack: ViewStack, taken: Collection[str] = ()) -> Row:
     """The columns of one label; ``split`` is left empty.
 
     Args:
-        row: From `export.label_rows`: an accept or reject.
+        row: From `export_rows.label_rows`: an accept or reject.
         stack: What the model saw of it.
         taken: Sample hashes that other rows have.
     """
-    kind = Kind(row["kind"])
-    what = _KINDS[kind, Verdict(row["verdict"])]
-    blobs: Row = dict.fromkeys(BLOB_COLUMNS)
-    for view, column in _EM_VIEWS.items():
-        blobs[column] = {"bytes": em_png(stack, view, kind), "path": None}
-    if kind is Kind.JOIN and stack.em_oblique is not None:
-        blobs["em_best"] = {"bytes": _png(stack.em_oblique), "path": None}
+    kind, what = Kind(row["kind"]), sample_kind(row)
+    blobs: Row = {**dict.fromkeys(BLOB_COLUMNS), **em_cells(stack, kind, EM_COLUMNS)}
     routes = [SPLIT_CORRECTION if kind is Kind.JOIN else MERGE_IDENTIFICATION]
     if kind is Kind.JOIN:
         blobs["geometry"] = geometry_npz(encode_cb2(stack.hits))
@@ -94,15 +92,9 @@ def cb2_row(row: Row, stack: ViewStack, taken: Collection[str] = ()) -> Row:
         if what.sample_type == "split_edit" and are_both_pieces_known(pair):
             routes.append(MASK_GENERATION)
             blobs["geometry"] = geometry_npz(pair)
-    archive = f"cb2-assist_{row['dataset']}"
-    sample = sample_hash(row, taken)
-    slots = sorted(name for name, blob in blobs.items() if blob is not None)
+    slots = slots_of(blobs)
     return {
-        "combined_sample_hash": _md5(f"{archive}|{sample}"),
-        "source_archive_sample_hash": sample,
-        "source_archive": archive,
-        "sample_type": what.sample_type,
-        "same_neuron": what.same_neuron,
+        **identity(row, what, taken),
         "has_single_mask": blobs["geometry_single"] is not None,
         "has_dual_mask": blobs["geometry"] is not None,
         "task_routing": routes,
@@ -112,11 +104,45 @@ def cb2_row(row: Row, stack: ViewStack, taken: Collection[str] = ()) -> Row:
         "species": row["species"],
         "has_em": True,
         "present_slots": slots,
-        "metadata": json.dumps(
-            _metadata(row, stack, what, slots), sort_keys=True, ensure_ascii=False, allow_nan=False
-        ),
+        "metadata": json_text(metadata_of(row, stack, what, slots)),
         **blobs,
     }
+
+
+def identity(row: Row, what: SampleKind, taken: Collection[str]) -> Row:
+    """The columns that name a row and say what it is; the same in both releases."""
+    archive = f"cb2-assist_{row['dataset']}"
+    sample = sample_hash(row, taken)
+    return {
+        "combined_sample_hash": _md5(f"{archive}|{sample}"),
+        "source_archive_sample_hash": sample,
+        "source_archive": archive,
+        "sample_type": what.sample_type,
+        "same_neuron": what.same_neuron,
+    }
+
+
+def em_cells(stack: ViewStack, kind: Kind, columns: Sequence[str]) -> Row:
+    """Image cells of the three planes and the oblique one, in the order of `EM_COLUMNS`."""
+    *planes, best = columns
+    cells: Row = {
+        column: {"bytes": em_png(stack, view, kind), "path": None}
+        for view, column in zip(EmView, planes, strict=True)
+    }
+    cells[best] = None
+    if kind is Kind.JOIN and stack.em_oblique is not None:
+        cells[best] = {"bytes": png_of(stack.em_oblique), "path": None}
+    return cells
+
+
+def slots_of(blobs: Row) -> list[str]:
+    """Names of the cells that hold something."""
+    return sorted(name for name, blob in blobs.items() if blob is not None)
+
+
+def json_text(document: Row) -> str:
+    """As the releases write it: keys sorted."""
+    return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def sample_hash(row: Row, taken: Collection[str] = ()) -> str:
@@ -158,10 +184,10 @@ def em_png(stack: ViewStack, view: EmView, kind: Kind) -> bytes:
         sides = channels[EmChannel.MASK_A], channels[EmChannel.MASK_B]
         channels[EmChannel.MASK_A] = np.maximum(*sides)
         channels[EmChannel.MASK_B] = 0
-    return _png(channels)
+    return png_of(channels)
 
 
-def _png(channels: NDArray[np.uint8]) -> bytes:
+def png_of(channels: NDArray[np.uint8]) -> bytes:
     """An image of (`EmChannel`, row, column) as RGB."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(np.moveaxis(channels, 0, -1))).save(buffer, "PNG")
@@ -203,7 +229,8 @@ def differences(stack: ViewStack, kind: Kind) -> list[str]:
     return found
 
 
-def _metadata(row: Row, stack: ViewStack, what: _Kind, slots: list[str]) -> Row:
+def metadata_of(row: Row, stack: ViewStack, what: SampleKind, slots: list[str]) -> Row:
+    """What the first release's metadata hold, and our provenance."""
     kind = Kind(row["kind"])
     is_join = kind is Kind.JOIN
     roots = [row["segment"], row["partner"]] if is_join else [row["segment"]]
@@ -227,6 +254,7 @@ def _metadata(row: Row, stack: ViewStack, what: _Kind, slots: list[str]) -> Row:
         "species": row["species"],
         "image_types": slots,
         "licence": row["licence"],
+        "cb2_split": row["cb2_split"],
         "cb2assist": ours,
         "cb2assist_profile": stack.profile,
         "cb2assist_differences": differences(stack, kind),

@@ -89,12 +89,13 @@ def mcnemar(first: Bools, second: Bools) -> dict[str, Any]:
         first: Which decisions one model gets right, (n,).
         second: The same of the other.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
     only_first = int((first & ~second).sum())
     only_second = int((second & ~first).sum())
     n = only_first + only_second
-    p = float(binomtest(only_first, n, 0.5).pvalue) if n else 1.0
+    # both tails, which are alike at one half
+    p = min(1.0, 2 * float(bdtr(min(only_first, only_second), n, 0.5))) if n else 1.0
     return {
         "only_first_right": only_first,
         "only_second_right": only_second,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import hmac
 import io
 import itertools
 import json
@@ -14,53 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cb2_assist.core.errors import AssistError, UsageError
-from cb2_assist.core.records import Decision, Verdict
 from cb2_assist.labels.filesystem import sync_folder
-from cb2_assist.labels.store import Label, LabelState, LabelStore
+from cb2_assist.labels.store import LabelStore
 from cb2_assist.labels.views_store import ViewsStore
+from cb2_assist.learning import datasheet
+from cb2_assist.learning.export_filter import EVERYTHING, Wanted
+from cb2_assist.learning.export_rows import COLUMNS, Row, label_rows
 from cb2_assist.learning.export_views import ExportViews, NoViewsError, SiteRenderer
 
-Row = dict[str, Any]
-
-COLUMNS = (
-    "event_id",
-    "label_id",
-    "suggestion_id",
-    "kind",
-    "segment",
-    "partner",
-    "point_nm",
-    "score",
-    "confidence",
-    "interval",
-    "ood",
-    "rank",
-    "supervoxels",
-    "views_sha256",
-    "verdict",
-    "label",
-    "reject_reason",
-    "joint",
-    "base_rate",
-    "dataset",
-    "version",
-    "species",
-    "licence",
-    "model",
-    "calibrator",
-    "user",
-    "propensity",
-    "score_hidden",
-    "shown_at",
-    "decided_at",
-    "idle_ms",
-    "n_alternatives",
-    "timestamp",
-)
-"""Keys of a row, in order. Later versions add at the end."""
+if TYPE_CHECKING:
+    from cb2_assist.learning.cb2_layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +38,14 @@ class Job:
     views: ExportViews
     skipped: Counter[str]
     """Where a format counts labels that it cannot write, by reason."""
+    sheet: datasheet.Datasheet
+    """Is told of each row that is written."""
+
+    def told(self) -> Iterator[Row]:
+        """All rows, for a format that writes every one."""
+        for row in self.rows:
+            self.sheet.add(row)
+            yield row
 
 
 class Written(NamedTuple):
@@ -141,13 +113,14 @@ def export_labels(
     out: Path,
     format: str = "jsonl",  # noqa: A002 - the option's name
     dataset: str | None = None,
+    wanted: Wanted = EVERYTHING,
     with_names: bool = False,
     renderer: SiteRenderer | None = None,
 ) -> ExportReport:
     """Write one row per label in force: the last accept or reject of a person on a site.
 
     *None of these* is a reject of each join that was open on screen. Undone and superseded
-    decisions, *unsure* and *skip* never become rows.
+    decisions, *unsure* and *skip* never become rows. A datasheet is written beside them.
 
     Args:
         store: May be in use by a server.
@@ -155,11 +128,12 @@ def export_labels(
             replaced, each in one step, once the new one is complete.
         format: One of `export_formats`.
         dataset: Only this one.
+        wanted: Which of its labels.
         with_names: Real user names in place of pseudonyms.
         renderer: Makes the views of labels that have none, for formats with views.
 
     Raises:
-        UsageError: No such format, or ``out`` is no folder.
+        UsageError: No such format, or ``out`` is no folder or holds what others made.
         AssistError: The folder cannot be written.
         LabelError: The labels cannot be read.
     """
@@ -169,11 +143,18 @@ def export_labels(
             f"There is no export format {format!r}. Known: {', '.join(export_formats())}."
         )
     skipped: Counter[str] = Counter()
-    rows = label_rows(store, dataset=dataset, with_names=with_names, skipped=skipped)
+    rows = label_rows(store, dataset=dataset, wanted=wanted, with_names=with_names, skipped=skipped)
     views = ExportViews(ViewsStore(store.views_folder), renderer)
+    sheet = datasheet.Datasheet()
+    path = out / datasheet.NAME
     try:
         out.mkdir(parents=True, exist_ok=True)
-        written = writer(Job(rows, out, views, skipped))
+        datasheet.check_replaceable(path)
+        written = writer(Job(rows, out, views, skipped, sheet))
+        left_out = dict(sorted(skipped.items()))
+        notes = (*written.notes, *_what_there_is(store, dataset, written.rows))
+        asked = {**({} if dataset is None else {"dataset": dataset}), **wanted.to_json()}
+        _write_text(path, [sheet.markdown(format, asked, left_out, notes)])
     except FileExistsError:
         raise UsageError(f"--out names a folder, but {out} is a file.") from None
     except OSError as e:
@@ -181,51 +162,24 @@ def export_labels(
             f"The export cannot be written to {out}: {e.strerror or e}. Free some space or name "
             "another folder with --out; the labels themselves are untouched."
         ) from e
-    return ExportReport(
-        written.rows, dict(sorted(skipped.items())), tuple(written.files), written.notes
+    return ExportReport(written.rows, left_out, (*written.files, path), notes)
+
+
+def _what_there_is(store: LabelStore, dataset: str | None, n: int) -> Iterator[str]:
+    """Where nothing of a dataset was found: which datasets there are."""
+    if dataset is None or n or next(store.labels(dataset=dataset), None) is not None:
+        return
+    known = sorted({event.decision.dataset for event in store.events() if event.decision})
+    yield (
+        f"{store.url} has no labels of a dataset {dataset!r}; it has those of "
+        f"{', '.join(known) or 'none'}"
     )
-
-
-def label_rows(
-    store: LabelStore,
-    *,
-    dataset: str | None = None,
-    with_names: bool = False,
-    skipped: Counter[str] | None = None,
-) -> Iterator[Row]:
-    """The rows of an export, oldest first, in bounded memory.
-
-    Args:
-        store: Where the labels are.
-        dataset: Only this one.
-        with_names: Real user names in place of pseudonyms.
-        skipped: Counts answers that are no labels, by reason.
-    """
-    for label in store.labels(dataset=dataset):
-        if label.state is not LabelState.IN_FORCE:
-            reason = label.state.value
-        elif not label.verdict.is_label:
-            reason = label.verdict.value
-        else:
-            yield _row(store, label, with_names)
-            continue
-        if skipped is not None:
-            skipped[reason] += 1
-
-
-def pseudonym(user: str, salt: bytes) -> str:
-    """A name that stays the same for one label file and does not lead back to the person.
-
-    Returns:
-        ``user-`` and 12 hex digits of HMAC-SHA-256.
-    """
-    return f"user-{hmac.new(salt, user.encode(), hashlib.sha256).hexdigest()[:12]}"
 
 
 @export_format("jsonl")
 def write_jsonl(job: Job) -> Written:
     """One JSON object a line in ``labels.jsonl``; segment ids are text."""
-    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in job.rows)
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in job.told())
     path = job.out / "labels.jsonl"
     return Written(_write_text(path, lines), [path])
 
@@ -240,7 +194,7 @@ def write_csv(job: Job) -> Written:
     digits: let a spreadsheet read them as text.
     """
     path = job.out / "labels.csv"
-    lines = _csv_lines(job.rows)
+    lines = _csv_lines(job.told())
     return Written(_write_text(path, lines) - 1, [path])
 
 
@@ -248,8 +202,22 @@ def write_csv(job: Job) -> Written:
 def write_cb2_v1(job: Job) -> Written:
     """Parquet shards that ConnectomeBench2's public loader reads; see `cb2_files`, `cb2_rows`."""
     # pyarrow takes a while to import and no other format needs it
+    from cb2_assist.learning.cb2_layout import CB2_V1
+
+    return _write_cb2(job, CB2_V1)
+
+
+@export_format("cb2-v2")
+def write_cb2_v2(job: Job) -> Written:
+    """Parquet shards with the columns of ConnectomeBench2's second release; see `cb2_rows_v2`."""
+    from cb2_assist.learning.cb2_layout import CB2_V2
+
+    return _write_cb2(job, CB2_V2)
+
+
+def _write_cb2(job: Job, layout: Layout) -> Written:
     from cb2_assist.learning.cb2_files import write_cb2_files
-    from cb2_assist.learning.cb2_rows import CB2_SPECIES, cb2_row
+    from cb2_assist.learning.cb2_rows import CB2_SPECIES
     from cb2_assist.learning.cb2_split import Sample
 
     licences: Counter[str] = Counter()
@@ -264,7 +232,8 @@ def write_cb2_v1(job: Job) -> Written:
             except NoViewsError as e:
                 job.skipped[str(e)] += 1
                 continue
-            made = cb2_row(row, stack, taken)
+            made = layout.row(row, stack, taken)
+            job.sheet.add(row)
             taken.add(made["source_archive_sample_hash"])
             licences[f"{row['dataset']}: {row['licence']}"] += 1
             profiles[stack.profile] += 1
@@ -279,7 +248,7 @@ def write_cb2_v1(job: Job) -> Written:
         "view_profiles": profiles,
         "left_out": job.skipped,
     }
-    files, split = write_cb2_files(rows(), job.out, about)
+    files, split = write_cb2_files(rows(), job.out, about, layout)
     notes = [f"train {len(split.train)}, val {len(split.val)}: {split.rule}"]
     notes += [
         f"rows of species {name!r} ({n}): ConnectomeBench2's own training configuration "
@@ -329,73 +298,3 @@ def _write_text(path: Path, lines: Iterable[str]) -> int:
         raise
     sync_folder(path.parent)
     return n
-
-
-def _row(store: LabelStore, label: Label, with_names: bool) -> Row:
-    event, d = label.event, label.event.decision
-    assert d is not None
-    site = _site_columns(label, d)
-    propensity = site.pop("propensity")
-    return {
-        "event_id": event.id,
-        "label_id": _label_id(label, d, store.salt),
-        **site,
-        "verdict": label.verdict.value,
-        "label": int(label.verdict is Verdict.ACCEPT),
-        "reject_reason": label.reason,
-        "joint": d.verdict is Verdict.NONE,
-        "base_rate": d.base_rate.to_json(),
-        "dataset": d.dataset,
-        "version": d.version,
-        "species": d.species,
-        "licence": d.licence,
-        "model": {"name": d.model_name, "sha256": d.model_sha256},
-        "calibrator": d.calibrator,
-        "user": event.user if with_names else pseudonym(event.user, store.salt),
-        "propensity": propensity,
-        "score_hidden": d.score_hidden,
-        "shown_at": d.shown_at,
-        "decided_at": d.decided_at,
-        "idle_ms": d.idle_ms,
-        "n_alternatives": len(d.alternatives),
-        "timestamp": d.timestamp or None,
-    }
-
-
-def _label_id(label: Label, d: Decision, salt: bytes) -> str:
-    """Names one person's answer on one site: the same in every export of one label file."""
-    text = f"{d.dataset}|{d.version}|{label.site}|{label.event.user}"
-    return hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()[:16]
-
-
-def _site_columns(label: Label, d: Decision) -> Row:
-    """The decision's own site, or the alternative that *none* closed."""
-    if label.site == d.suggestion.id:
-        s = d.suggestion.to_json()
-        a, b = d.supervoxels
-        rank: int | None = d.rank
-        ood = s["ood"]
-        supervoxels: list[str | None] | None = [str(a), None if b is None else str(b)]
-        views = d.views_sha256
-        propensity = d.propensity
-    else:
-        rank, s = next((i, s) for i, s in enumerate(d.alternatives) if s["id"] == label.site)
-        ood = s.get("ood")
-        supervoxels = s.get("supervoxels")
-        views = s.get("views_sha256")
-        propensity = s.get("propensity", d.propensity)
-    return {
-        "suggestion_id": label.site,
-        "kind": s["kind"],
-        "segment": s["segment"],
-        "partner": s["partner"],
-        "point_nm": s["point_nm"],
-        "score": s.get("score"),
-        "confidence": s.get("confidence"),
-        "interval": s.get("interval"),
-        "ood": ood,
-        "rank": rank,
-        "supervoxels": supervoxels,
-        "views_sha256": views,
-        "propensity": propensity,
-    }

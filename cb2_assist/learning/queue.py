@@ -92,7 +92,7 @@ def next_draw(
     queue: QueueStore, scope: Scope, user: str, *, now: float, strategy: str = DEFAULT_STRATEGY
 ) -> NewDraw | None:
     """The draw that `draw` would make now; None when nothing waits. Records nothing."""
-    sites = ranked(queue.waiting(scope, now=now), strategy)
+    sites = ranked(queue.waiting(scope, now=now, user=user), strategy)
     if not sites:
         return None
     number = queue.draws_made(scope.dataset, scope.version, user)

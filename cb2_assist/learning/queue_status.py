@@ -28,7 +28,8 @@ def status_of(queue: QueueStore, *, dataset: str | None, user: str, now: float) 
             state.value: {k.value: _count(mine, state, k) for k in Kind} for state in QueueState
         }
         fills = queue.fills(name, version)
-        waiting = [t for t in mine if t.state in (QueueState.OPEN, QueueState.SKIPPED)]
+        open_ones = (QueueState.OPEN, QueueState.SKIPPED, QueueState.AGAIN)
+        waiting = [t for t in mine if t.state in open_ones]
         parts.append(
             {
                 "dataset": name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -76,6 +76,7 @@ class DecisionMaker:
         suggestion: Suggestion,
         shown: SuggestionList,
         verdicts: Mapping[str, Verdict],
+        hidden: Collection[str] = (),
     ) -> Decision:
         """The decision that an answer means; the views of what it is about are kept.
 
@@ -84,6 +85,7 @@ class DecisionMaker:
             suggestion: The one that it names.
             shown: The list that it is on.
             verdicts: Answers in force on that list, by suggestion id.
+            hidden: Suggestions of it whose numbers the person did not see.
 
         Raises:
             DecisionError: *none* on a cut, or on other joins than are open now.
@@ -98,6 +100,7 @@ class DecisionMaker:
             key=answer.key,
             idle_ms=min(answer.idle_ms, answer.shown_ms),
             propensity=shown.propensity_of(suggestion.id),
+            hidden=frozenset(hidden),
         )
         asked = asked_by(given.verdict, suggestion, shown, verdicts)
         ids = {s.id for s in asked}

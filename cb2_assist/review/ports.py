@@ -137,6 +137,9 @@ class Log(Protocol):
     def verdict(self, suggestion_id: str) -> Verdict | None:
         """The answer in force on a suggestion; None where there is none."""
 
+    def was_answered(self, suggestion_id: str) -> bool:
+        """Whether a suggestion has ever had an answer, undone or not; a skip is none."""
+
 
 class Views(Protocol):
     """Keeps what the model saw, by content."""

@@ -25,6 +25,7 @@ from cb2_assist.core.records import (
 )
 from cb2_assist.decisions.log import Seen
 from cb2_assist.review.answers import Answer, DecisionMaker, GivenReason, said
+from cb2_assist.review.blind import Blind, without_numbers
 from cb2_assist.review.evidence import EvidenceCache
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import (
@@ -55,6 +56,7 @@ class ReviewSession:
         *,
         user: str,
         state: StateFile,
+        blind_share: float = 0.0,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Start with an empty list.
@@ -65,6 +67,7 @@ class ReviewSession:
             views: Keeps what the model saw; None keeps nothing.
             user: Goes into every label.
             state: Remembers where this session stands.
+            blind_share: Of the sites, whose numbers are hidden until the answer.
             on_change: Called after every change, on whichever thread made it.
         """
         self._assistant = assistant
@@ -81,6 +84,7 @@ class ReviewSession:
         self._resumed.set()
         self._evidence = EvidenceCache(assistant, self._evidence_ready)
         self._making = DecisionMaker(assistant, views, self._evidence, user=user)
+        self._blind = Blind(blind_share, user, decisions.was_answered)
         self._screen = Screen(**self._standing())
 
     @property
@@ -94,8 +98,12 @@ class ReviewSession:
             screen = self._screen
         chosen = screen.selected_suggestion
         info = self._assistant.info
+        document = screen.to_json()
+        if screen.list is not None:
+            hidden = self._blind.hidden(screen.list)
+            document["list"] = without_numbers(document["list"], hidden)
         return {
-            **screen.to_json(),
+            **document,
             "reasons": {
                 s.id: why for s in screen.suggestions if (why := self._decisions.reason(s.id))
             },
@@ -353,7 +361,8 @@ class ReviewSession:
         try:
             is_here = shown is self._screen.list
             verdicts = self._screen.verdicts if is_here else self._verdicts_of(shown)
-            decision = self._making.decision(answer, suggestion, shown, verdicts)
+            hidden = self._blind.hidden(shown)
+            decision = self._making.decision(answer, suggestion, shown, verdicts, hidden)
             event = self._decisions.decide(decision)
         except AssistError as error:
             raise self._not_recorded(error) from error

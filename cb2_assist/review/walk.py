@@ -181,12 +181,14 @@ class QueueWalk:
     def _scopes(self, shown: SuggestionList | None) -> list[Scope]:
         """Parts of the queue, the one to look into first first."""
         fills = [f.scope for f in self._queue.fills(*self._at)]
-        wide = [s for s in fills if s.box_nm is not None or len(s.segments) != 1]
+        again = [s for s in fills if s.source]
+        wide = [s for s in fills if not s.source and (s.box_nm or len(s.segments) != 1)]
+        then = again[:1] + wide[:1]
         if shown is None:
-            return fills[:1] + wide[:1]
+            return fills[:1] + then
         if shown.drawn is not None:
-            return [self._scope_of(shown.drawn), *wide[:1]]
-        return [Scope(*self._at, (shown.segment,)), *wide[:1]]
+            return [self._scope_of(shown.drawn), *then]
+        return [Scope(*self._at, (shown.segment,)), *then]
 
     def _scope_of(self, drawn: Draw) -> Scope:
         return Scope.of_text(*self._at, drawn.scope)
@@ -217,7 +219,10 @@ class QueueWalk:
         counts = {
             state: sum(t.n for t in found)
             for state, found in groupby(
-                sorted(self._queue.tally(scope, now=self._clock()), key=lambda t: t.state),
+                sorted(
+                    self._queue.tally(scope, now=self._clock(), user=self._user),
+                    key=lambda t: t.state,
+                ),
                 key=lambda t: t.state,
             )
         }
@@ -328,8 +333,8 @@ class QueueWalk:
         scope = self._scope
         if scope is None:
             return
-        waiting = (QueueState.OPEN, QueueState.SKIPPED)
-        tally: list[Tally] = self._queue.tally(scope, now=self._clock())
+        waiting = (QueueState.OPEN, QueueState.SKIPPED, QueueState.AGAIN)
+        tally: list[Tally] = self._queue.tally(scope, now=self._clock(), user=self._user)
         n = sum(t.n for t in tally if t.state in waiting)
         self._session.set_queue(QueueMark(scope.words, n, self._search.progress))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from cb2_assist.server.pages import (
     PageHandler,
     PictureHandler,
 )
+from cb2_assist.server.report_page import Report, ReportHandler
 from cb2_assist.server.socket import Hub, PageSocket
 
 Route = tuple[str, Any, dict[str, Any]]
@@ -39,6 +41,7 @@ def build_routes(
     keys: tuple[KeyBinding, ...],
     on_arrival: Callable[[], None],
     assistant: Assistant,
+    report: Report | None,
     graph: GraphRoute | None = None,
 ) -> list[Route]:
     """Rows of (pattern, handler, arguments)."""
@@ -54,6 +57,7 @@ def build_routes(
         (r"/api/keys", KeysHandler, {"keys": keys}),
         (r"/views/([^/]+)/([^/]+)\.png", PictureHandler, {"assistant": assistant}),
         (r"/data/([^/]+)/(.*)", DataHandler, {"roots": roots}),
+        (r"/report(\.json)?", ReportHandler, {"report": report, "lock": asyncio.Lock()}),
         (
             r"/(?:favicon\.ico|static|api/.*|graph(?:/.*)?|views(?:/.*)?|data(?:/.*)?)",
             NothingHereHandler,

@@ -25,6 +25,7 @@ from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.guard import LOOPBACK, Guard, GuardedRouter, Secrets, host_name
+from cb2_assist.server.report_page import Report
 from cb2_assist.server.routes import Route, build_routes
 from cb2_assist.server.socket import Hub
 
@@ -53,6 +54,8 @@ class Options:
     """Where to remember port, token and cursor, beside the label file; None forgets them."""
     keys: str = "default"
     """Name of the key preset."""
+    blind_share: float = 0.0
+    """Of the sites, whose numbers the page gets after the answer."""
 
 
 class Mount(Protocol):
@@ -97,6 +100,7 @@ class RunningServer:
         options: Options,
         start_at: Cursor | None = None,
         queue: QueueStore | None = None,
+        report: Report | None = None,
         on_arrival: Callable[[], None] = lambda: None,
     ) -> None:
         """Listen and take up the last session.
@@ -110,6 +114,7 @@ class RunningServer:
             start_at: Where to begin. With a segment, suggestions are made there at once; None
                 resumes where the last session stopped.
             queue: Sites that wait, for `q`; None: there is no queue.
+            report: Makes what ``/report`` shows; None: there is no such page.
             on_arrival: Called whenever a browser has brought the token, on the server's loop.
 
         Raises:
@@ -126,13 +131,18 @@ class RunningServer:
         self.token = options.token or saved.token or random_secrets.token_hex(20)
         secrets = Secrets(self.token)
         self.session = ReviewSession(
-            assistant, decisions, views, user=options.user, state=self._state
+            assistant,
+            decisions,
+            views,
+            user=options.user,
+            state=self._state,
+            blind_share=options.blind_share,
         )
         self._walk = None
         if queue is not None:
             self._walk = QueueWalk(self.session, assistant, decisions, queue, user=options.user)
         self._hub = Hub(self.session, bindings, secrets.server_id, self._walk)
-        routes = self._routes(assistant, secrets, bindings, on_arrival)
+        routes = self._routes(assistant, secrets, bindings, on_arrival, report)
 
         def open_at(number: int) -> Mount:
             return mount(
@@ -176,6 +186,7 @@ class RunningServer:
         secrets: Secrets,
         bindings: tuple[KeyBinding, ...],
         on_arrival: Callable[[], None],
+        report: Report | None,
     ) -> list[Route]:
         return build_routes(
             hub=self._hub,
@@ -186,6 +197,7 @@ class RunningServer:
             on_arrival=on_arrival,
             assistant=assistant,
             graph=source.route if isinstance(source := assistant.source, GraphSource) else None,
+            report=report,
         )
 
     @staticmethod
@@ -267,6 +279,7 @@ def serve(
     stop: threading.Event | None = None,
     start_at: Cursor | None = None,
     queue: QueueStore | None = None,
+    report: Report | None = None,
     options: Options,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then stop cleanly within five seconds.
@@ -281,6 +294,7 @@ def serve(
         stop: Ends the server when set; signals set it too when this is the main thread.
         start_at: Where to begin, as for `RunningServer`.
         queue: Sites that wait, for `q`.
+        report: Makes what ``/report`` shows.
         options: Address, user, keys, memory.
 
     Raises:
@@ -302,6 +316,7 @@ def serve(
             options=options,
             start_at=start_at,
             queue=queue,
+            report=report,
             on_arrival=on_arrival,
         )
         try:

@@ -53,6 +53,16 @@ def encode_cb2(hits: HitMap, normal_gamma: bool = True) -> Geometry:
     return _assemble(hits, order, np.clip(order, 0, 1), table)
 
 
+def front_side(hits: HitMap) -> NDArray[np.int8]:
+    """Which segment `encode_cb2` shows, (view, row, column): 0 is A, 1 is B, -1 neither."""
+    low, high, _ = _levels(hits)
+    depth = hits.depth_nm.astype(np.float32)
+    order = (depth - low[..., None]) / (high - low + np.float32(1e-8))[..., None]
+    has = hits.depth_nm != EMPTY
+    is_b = has[:, 1] & (~has[:, 0] | (order[:, 0] > order[:, 1]))
+    return np.where(is_b, 1, np.where(has[:, 0], 0, -1)).astype(np.int8)
+
+
 def encode_clean(hits: HitMap, extent_nm: float) -> Geometry:
     """One metric depth for both segments, true normals, true occlusion.
 

@@ -163,6 +163,15 @@ export function percent(share) {
   return `${Math.round(share * 100)} %`;
 }
 
+/**
+ * What stands for a suggestion's confidence.
+ * @param {Suggestion} s
+ */
+export function confidenceOf(s) {
+  if (s.score_hidden) return "score hidden";
+  return s.ood.flag ? "not reliable here" : percent(s.confidence);
+}
+
 /** @param {number[]} interval */
 export function percentRange([low, high]) {
   const [from, to] = [Math.round(low * 100), Math.round(high * 100)];

@@ -1,6 +1,6 @@
 /** @file Decides what the viewer should show, and changes only what differs, in a later task. */
 
-import { describe, percent, selectedOf } from "./model.js";
+import { confidenceOf, describe, selectedOf } from "./model.js";
 
 /** @typedef {import("./types.js").Camera} Camera */
 /** @typedef {import("./types.js").View} View */
@@ -16,12 +16,12 @@ export function markersOf(view) {
     id: s.id,
     point: inVoxels(s.point_nm, view),
     properties: [
-      s.confidence,
+      s.score_hidden ? 0.5 : s.confidence,
       Number(s.id === view.selected),
       Number(s.id in view.verdicts || s.id in view.implied),
       Number(s.ood.flag),
     ],
-    description: `${describe(s)}, ${s.ood.flag ? "not reliable here" : percent(s.confidence)}`,
+    description: `${describe(s)}, ${confidenceOf(s)}`,
   }));
 }
 

@@ -6,7 +6,8 @@
  * @typedef {{id: string, kind: "join"|"cut", segment: string, partner: string|null,
  *   point_nm: number[], score: number, confidence: number, interval: number[], ood: Ood,
  *   reason: string, evidence: {views: {name: string, score: number}[]},
- *   prior: number|null, joint: string|null}} Suggestion
+ *   prior: number|null, joint: string|null, score_hidden?: boolean}} Suggestion
+ *   with score_hidden, score, confidence and interval are null until the answer
  * @typedef {{name: string, words: string, panel: "3d"|"section", orientation: number[]}} Camera
  * @typedef {{joint: string|null, members: string[], none_of_these: number}} JointSet
  * @typedef {{value: number, source: string, n: number}} BaseRate

@@ -1,4 +1,6 @@
-"""The server on the toy volume as a process: ``toy_server.py DATA LABELS [PORT [WORDS]]``.
+"""The server on the toy volume as a process.
+
+``toy_server.py DATA LABELS [PORT [WORDS]] [--blind]``
 
 WORDS stands wherever a dataset, a model or a person may bring text of its own.
 """
@@ -40,6 +42,7 @@ class TalkingAssistant(ToyAssistant):
 
 
 def main() -> None:
+    blind = sys.argv.pop() if sys.argv[-1] == "--blind" else ""
     data, labels = Path(sys.argv[1]), Path(sys.argv[2])
     port = int(sys.argv[3]) if len(sys.argv) > 3 else None
     assistant, info, user = ToyAssistant(data), INFO, USER
@@ -56,7 +59,12 @@ def main() -> None:
             ViewsStore(store.views_folder),
             mount,
             queue=store.queue,
-            options=Options(user=user, port=port, state_path=labels.with_suffix(".json")),
+            options=Options(
+                user=user,
+                port=port,
+                state_path=labels.with_suffix(".json"),
+                blind_share=1.0 if blind else 0.0,
+            ),
             on_ready=lambda url: print(f"cb2-assist: serving toy at {url}", flush=True),
         )
 

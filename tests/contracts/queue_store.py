@@ -11,7 +11,7 @@ from label_makers import BIG, DATASET, USER, VERSION, decision, queue_item, sugg
 from cb2_assist.core.errors import LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Draw, Kind, Site, Verdict, segment_id
-from cb2_assist.labels.queue_store import LEASE_S, NewDraw, QueueState, QueueStore, Scope
+from cb2_assist.labels.queue_store import LEASE_S, Ask, NewDraw, QueueState, QueueStore, Scope
 from cb2_assist.labels.store import EventKind, LabelStore, NewEvent
 
 ALL = Scope(DATASET, VERSION)
@@ -33,8 +33,15 @@ def take(store: LabelStore, n: int, user: str = USER, *, now: float = NOW) -> Dr
     return store.queue.take(new_draw(store.queue, n, user), now=now)
 
 
-def waiting(store: LabelStore, scope: Scope = ALL, *, now: float = NOW) -> set[str]:
-    return {w.site for w in store.queue.waiting(scope, now=now)}
+def waiting(
+    store: LabelStore, scope: Scope = ALL, *, now: float = NOW, user: str | None = None
+) -> set[str]:
+    return {w.site for w in store.queue.waiting(scope, now=now, user=user)}
+
+
+def ask(store: LabelStore, n: int, people: int = 2, source: str = "overlap", **more) -> int:
+    asked = Ask(DATASET, VERSION, suggestion(n).id, source, people, **more)
+    return store.queue.ask_again([asked], now=NOW)
 
 
 def sites(*numbers: int) -> set[str]:
@@ -303,6 +310,68 @@ class QueueStoreContract:
             (Kind.JOIN, QueueState.DECIDED, 1, NOW),
             (Kind.JOIN, QueueState.OPEN, 1, NOW),
         ]
+
+    def test_a_site_of_several_people_waits_until_each_of_them_answered(self, store) -> None:
+        put(store, 1, 2)
+        assert ask(store, 1) == 1
+        assert states(store) == {"open": 2}
+        store.append(NewEvent.of(decision(1)))
+        assert states(store) == {"again": 1, "open": 1}
+        assert waiting(store, user=USER) == sites(2)
+        assert waiting(store, user="bob") == waiting(store) == sites(1, 2)
+        assert take(store, 1) is None, "it is for others"
+        assert take(store, 1, "bob").site == suggestion(1).id
+        second = store.append(NewEvent.of(decision(1, Verdict.REJECT, user="bob")))
+        assert states(store) == {"decided": 1, "open": 1}
+        assert store.queue.held(DATASET, VERSION, "bob") is None
+        turn = NewEvent(EventKind.UNDO, "bob", DATASET, VERSION, "u", target=second.id)
+        store.append(turn)
+        assert states(store, now=NOW + LEASE_S) == {"again": 1, "open": 1}
+        assert len([label for label in store.labels() if label.verdict is Verdict.ACCEPT]) == 1
+
+    def test_an_answer_of_before_does_not_count_where_a_new_one_is_asked(self, store) -> None:
+        put(store, 1)
+        store.append(NewEvent.of(decision(1)))
+        last = store.append(NewEvent.of(decision(1, Verdict.REJECT, user="bob")))
+        desk = Scope(DATASET, VERSION, source="disagreements")
+        assert waiting(store, desk) == set()
+        more = {"source": "disagreements", "after_event": last.id, "not_of": ("dan",)}
+        assert [ask(store, 1, 1, **more), ask(store, 1, 1, **more)] == [1, 0]
+        assert waiting(store, desk, user="cy") == sites(1)
+        for user in (USER, "bob", "dan"):
+            assert waiting(store, desk, user=user) == set()
+        mine = store.queue.tally(desk, now=NOW, user=USER)
+        assert [(t.state, t.n) for t in mine] == [(QueueState.DECIDED, 1)]
+        store.append(NewEvent.of(decision(1, user="cy", key="third")))
+        assert states(store) == {"decided": 1}
+        assert ask(store, 1, 1, **{**more, "after_event": last.id + 1}) == 1, "asked once more"
+
+    def test_what_is_asked_again_keeps_its_numbers(self, store) -> None:
+        put(store, 1)
+        store.append(NewEvent.of(decision(1)))
+        ask(store, 1)
+        put(store, 1, score=0.1)
+        item = store.queue.item(DATASET, VERSION, suggestion(1).id)
+        assert item.suggestion.score == 0.8
+
+    def test_a_site_that_is_not_in_the_queue_is_not_asked_again(self, store) -> None:
+        put(store, 1)
+        assert ask(store, 7) == 0
+        assert states(store) == {"open": 1}
+
+    def test_a_rival_s_accept_does_not_close_what_is_asked_again(self, store) -> None:
+        put(store, 1, 2, joint="7@1,2,3")
+        ask(store, 1)
+        store.append(NewEvent.of(decision(2)))
+        assert states(store) == {"decided": 1, "implied": 1}, "nobody has answered it yet"
+        store.append(NewEvent.of(decision(1, Verdict.REJECT)))
+        assert waiting(store, user="bob") == sites(1)
+
+    def test_a_scope_by_source_is_read_from_its_text(self, store) -> None:
+        desk = Scope(DATASET, VERSION, source="disagreements")
+        store.queue.begin_fill(desk, None, "judge", 1, now=NOW)
+        assert store.queue.fills(DATASET, VERSION)[0].scope == desk
+        assert desk.words == "the disagreements"
 
     def test_a_closed_queue_says_so(self, store) -> None:
         store.close()

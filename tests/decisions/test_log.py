@@ -185,6 +185,20 @@ def test_a_skip_leaves_an_answer_in_force(log: DecisionLog) -> None:
     assert log.verdict(suggestion(2).id) is Verdict.SKIP
 
 
+def test_what_was_once_answered_stays_so_through_undo_and_restart(log, open_log) -> None:
+    log.decide(decision(1))
+    log.decide(decision(2, Verdict.SKIP))
+    shown = (alternative(suggestion(3)), alternative(suggestion(4)))
+    log.decide(decision(3, Verdict.NONE, joint=True, alternatives=shown))
+    for n in range(3):
+        log.undo(idempotency_key=f"u{n}")
+    for found in (log, open_log()):
+        answered = {n for n in range(6) if found.was_answered(suggestion(n).id)}
+        assert answered == {1, 3, 4}
+    assert not open_log(user="bob").was_answered(suggestion(1).id)
+    assert not open_log(version="v2").was_answered(suggestion(1).id)
+
+
 def test_none_of_these_closes_the_open_joins_in_one_step(log: DecisionLog) -> None:
     log.decide(decision(1))
     shown = (

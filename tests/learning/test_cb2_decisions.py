@@ -15,7 +15,7 @@ from cb2_assist.core.errors import DatasetError, UsageError
 from cb2_assist.core.records import Kind
 from cb2_assist.learning import cb2_decisions
 from cb2_assist.learning.cb2_decisions import read_decisions
-from cb2_assist.learning.cb2_files import SCHEMA
+from cb2_assist.learning.cb2_layout import CB2_V1, CB2_V2
 from cb2_assist.learning.cb2_schema import V1, V2, find_shards, is_decision_folder, release_of
 
 BOTH = pytest.mark.parametrize("version", ["v1", "v2"])
@@ -46,8 +46,10 @@ def test_every_sample_type_becomes_its_question_and_answer(tmp_path, version) ->
     assert {(d.em_profile, d.extent_nm, d.species) for d in found} == {("cb2", 7500.0, "mouse")}
 
 
-def test_the_public_schemas_are_told_apart_and_ours_is_v1(tmp_path) -> None:
-    assert {f.name: f.type for f in V1_SCHEMA} == {f.name: f.type for f in SCHEMA}
+def test_the_public_schemas_are_told_apart_and_ours_are_theirs(tmp_path) -> None:
+    ours = (CB2_V1, V1_SCHEMA), (CB2_V2, V2_SCHEMA)
+    for layout, released in ours:
+        assert [(f.name, f.type) for f in layout.schema] == [(f.name, f.type) for f in released]
     v1 = write_shards(tmp_path / "1", "v1", release_rows("v1", 1))
     v2 = write_shards(tmp_path / "2", "v2", release_rows("v2", 1))
 

@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from cb2_assist.core.records import Kind, Verdict
 from cb2_assist.labels.store import NewEvent, open_store
 from cb2_assist.labels.views_store import ViewsStore
 from cb2_assist.learning import cb2_files
+from cb2_assist.learning.cb2_decisions import read_decisions
+from cb2_assist.learning.cb2_layout import CB2_V1, CB2_V2
 from cb2_assist.learning.cb2_rows import (
     are_both_pieces_known,
     cb2_row,
@@ -36,7 +39,9 @@ from cb2_assist.learning.cb2_rows import (
     em_png,
     geometry_npz,
 )
-from cb2_assist.learning.export import ExportReport, export_labels, label_rows
+from cb2_assist.learning.cb2_schema import find_shards, release_of
+from cb2_assist.learning.export import ExportReport, export_labels
+from cb2_assist.learning.export_rows import label_rows
 from cb2_assist.learning.export_views import SiteRenderer
 from cb2_assist.model.card import check_card
 from cb2_assist.views.encode import as_one_segment, encode_cb2
@@ -90,6 +95,7 @@ def exported(assistant, tmp_path_factory) -> tuple[Path, ExportReport, dict[str,
                 if verdict is Verdict.REJECT:
                     person.log.give_reason(asked.id, "artefact", idempotency_key=f"r-{kind}")
         report = export_labels(store, out=folder / "out", format="cb2-v1")
+        export_labels(store, out=folder / "v2", format="cb2-v2")
     return folder / "out", report, stacks
 
 
@@ -414,6 +420,145 @@ def test_blobs_do_not_depend_on_when_they_are_made(exported) -> None:
     assert em_png(stack, EmView.XY, Kind.CUT) == em_png(stack, EmView.XY, Kind.CUT)
 
 
+class TestSecondRelease:
+    @pytest.fixture
+    def files(self, exported) -> list[Path]:
+        return sorted((exported[0].parent / "v2").glob("*/*-?????.parquet"))
+
+    @pytest.fixture
+    def v2(self, files) -> dict[str, dict]:
+        found = [row for file in files for row in pq.read_table(file).to_pylist()]
+        assert len(found) == 4
+        return {row["sample_type"]: row for row in found}
+
+    def test_only_the_label_of_its_own_question_is_there(self, v2) -> None:
+        labels = ("false_split_correction_label", "false_merge_identification_label")
+        assert {name: tuple(row[k] for k in labels) for name, row in v2.items()} == {
+            "merge_edit": (1.0, None),
+            "adjacent_control": (0.0, None),
+            "split_edit": (None, 1.0),
+            "junction_control": (None, 0.0),
+        }
+        assert {name: row["has_after_mask"] for name, row in v2.items()} == {
+            "merge_edit": False,
+            "adjacent_control": False,
+            "split_edit": True,
+            "junction_control": False,
+        }
+
+    def test_both_releases_have_the_same_row_under_the_same_name(self, v2, by_type) -> None:
+        same = ("combined_sample_hash", "source_archive_sample_hash", "same_neuron", "species")
+        for name, row in v2.items():
+            first = by_type[name]
+            for column in (*same, "task_routing", "source_archive"):
+                assert row[column] == first[column], column
+            geometry = first[
+                "geometry" if "false_split" in row["task_routing"][0] else "geometry_single"
+            ]
+            assert row["geometry"] == geometry
+            assert [row[f"{em}_before"] for em in cb2_v1.EM] == [first[em] for em in cb2_v1.EM]
+            filled = {n for n, cell in row.items() if n in CB2_V2.blobs and cell is not None}
+            assert row["present_slots"] == sorted(filled)
+
+    def test_both_encodings_of_a_mask_say_the_same(self, v2, by_type, exported) -> None:
+        pair = cb2_v1.npz(by_type["split_edit"]["geometry"])
+        hits = exported[2][json.loads(v2["split_edit"]["metadata"])["operation_id"]].hits
+        seen = []
+        for view, name in enumerate(("front", "side", "top")):
+            with Image.open(io.BytesIO(v2["split_edit"][f"split_mask_{name}"]["bytes"])) as image:
+                assert (image.mode, image.size) == ("L", (224, 224))
+                mask = np.asarray(image)
+            a, b = pair[view, cb2_v1.MASK_A] > 0.5, pair[view, cb2_v1.MASK_B] > 0.5
+            assert set(np.unique(mask)) <= {0, 128, 255}
+            np.testing.assert_array_equal(mask == 255, ~(a | b))
+            assert (mask[a & ~b] == 0).all()
+            assert (mask[b & ~a] == 128).all()
+            # where both are, the one whose depth the fused geometry has
+            own = {
+                value: encode_cb2(HitMap(*_only(hits, side)))[view, 1]
+                for side, value in enumerate((0, 128))
+            }
+            for value, depth in own.items():
+                at = (mask == value) & a & b
+                np.testing.assert_array_equal(depth[at], pair[view, 1][at])
+            seen.append((a & b).any())
+        assert any(seen), "no pixel with both pieces: nothing was decided"
+        assert v2["junction_control"]["split_mask_front"] is None
+
+    def test_metadata_have_the_second_release_s_keys(self, v2) -> None:
+        meta = {name: json.loads(row["metadata"]) for name, row in v2.items()}
+        assert {name: m["is_merge"] for name, m in meta.items()} == {
+            "merge_edit": True,
+            "adjacent_control": True,
+            "split_edit": False,
+            "junction_control": False,
+        }
+        control, edit = meta["adjacent_control"], meta["merge_edit"]
+        assert control["root_ids"] == [control["base_root"], control["adjacent_root"]]
+        assert control["before_root_ids"] is control["after_root_ids"] is None
+        assert edit["before_root_ids"] == [edit["segment1_id"], edit["segment2_id"]]
+        assert edit["root_ids"] is None
+        assert edit["edit_point_nm"] == edit["interface_point_nm"]
+        assert edit["cb2_split"] == edit["cb2assist"]["cb2_split"] == "unknown"
+        masks = meta["split_edit"]["cb2assist_mask_values"]
+        assert masks == {"A": 0, "B": 128, "background": 255}
+
+    def test_evaluate_reads_it_as_it_reads_the_first(self, exported) -> None:
+        def read(folder: Path) -> dict[str, tuple]:
+            files, _ = find_shards(folder, "all")
+            skipped: Counter[str] = Counter()
+            found = list(read_decisions(files, release_of(files), skipped))
+            assert not skipped
+            assert len(found) == 4
+            return {
+                d.row_key: (
+                    d.kind,
+                    d.answer,
+                    d.operation,
+                    d.cluster,
+                    d.em_profile,
+                    d.extent_nm,
+                    d.geometry,
+                    d.em,
+                    d.damage,
+                )
+                for d in found
+            }
+
+        first = read(exported[0])
+        assert read(exported[0].parent / "v2") == first
+        assert {(kind, answer) for kind, answer, *_ in first.values()} == {
+            (kind, answer) for kind in Kind for answer in (True, False)
+        }
+
+    def test_one_export_takes_the_place_of_the_other(self, ada, store, tmp_path) -> None:
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT)
+        for form in ("cb2-v1", "cb2-v2"):
+            export_labels(store, out=tmp_path / "out", format=form)
+            assert json.loads((tmp_path / "out" / "cb2-assist.json").read_text())["format"] == form
+        (file,) = (tmp_path / "out" / "train").iterdir()
+        schema = pq.read_schema(file)
+        assert schema.names == CB2_V2.schema.names
+        assert schema.metadata[b"huggingface"] == CB2_V2.schema.metadata[b"huggingface"]
+        light = pq.read_schema(tmp_path / "out" / "metadata" / "train.parquet")
+        assert light.names == [n for n in CB2_V2.schema.names if n not in CB2_V2.blobs] + ["shard"]
+        assert "1 labels in the format `cb2-v2`" in (tmp_path / "out" / "datasheet.md").read_text()
+
+    def test_a_row_without_views_is_not_on_the_datasheet(self, ada, store, tmp_path) -> None:
+        ada.decide(ada.first(Kind.JOIN), Verdict.ACCEPT, keep_views=False)
+        assert export_labels(store, out=tmp_path, format="cb2-v2").rows == 0
+        sheet = (tmp_path / "datasheet.md").read_text()
+        assert "0 labels in the format" in sheet
+        assert "| no views kept | 1 |" in sheet
+
+
+def _only(hits: HitMap, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """One of the two segments alone, with its own depths."""
+    depth, normal = hits.depth_nm.copy(), hits.normal_i8.copy()
+    depth[:, 1 - side] = EMPTY
+    return depth, normal
+
+
 class TestFolder:
     def test_shards_of_a_size_with_equal_rows(self, exported, tmp_path, monkeypatch) -> None:
         rows = [cb2_v1.rows(exported[0], split)[0] for split in ("train", "val")]
@@ -427,7 +572,7 @@ class TestFolder:
                     cb2_files.Sample(name, (f"d/{n}",)),
                 )
             )
-        files, split = cb2_files.write_cb2_files(made, tmp_path, {})
+        files, split = cb2_files.write_cb2_files(made, tmp_path, {}, CB2_V1)
         assert len(split.train) + len(split.val) == 45
         assert len([f for f in files if f.parent.name == "train"]) > 1
         sizes = [pq.read_metadata(f).num_rows for f in cb2_v1.shards(tmp_path, "train")]

@@ -16,7 +16,8 @@ from cb2_assist.core.records import Kind, Verdict
 from cb2_assist.decisions.log import DecisionLog, alternative
 from cb2_assist.labels.store import NewEvent, open_store
 from cb2_assist.learning import export
-from cb2_assist.learning.export import export_formats, export_labels, label_rows, pseudonym
+from cb2_assist.learning.export import export_formats, export_labels
+from cb2_assist.learning.export_rows import COLUMNS, label_rows, pseudonym
 
 
 @pytest.fixture
@@ -73,14 +74,15 @@ def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path:
         "idle_ms": 250,
         "n_alternatives": 0,
         "timestamp": None,
+        "cb2_split": "unknown",
     }
     assert report.to_json() == {
         "rows": 1,
         "skipped": {},
-        "files": [str(tmp_path / "new" / "out" / "labels.jsonl")],
+        "files": [str(tmp_path / "new" / "out" / n) for n in ("labels.jsonl", "datasheet.md")],
         "notes": [],
     }
-    assert tuple(row) == export.COLUMNS
+    assert tuple(row) == COLUMNS
 
 
 def test_only_accept_and_reject_in_force_become_rows(store, log, tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_a_failed_export_leaves_the_earlier_one(store, log, tmp_path, monkeypatc
     with pytest.raises(AssistError, match="No space left on device"):
         export_labels(store, out=out)
     assert (out / "labels.jsonl").read_bytes() == before
-    assert [path.name for path in out.iterdir()] == ["labels.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == ["datasheet.md", "labels.jsonl"]
 
 
 def test_a_file_in_place_of_the_folder_is_told(store, tmp_path: Path) -> None:
@@ -284,7 +286,7 @@ class TestCsv:
         export_labels(store, out=tmp_path, format="csv")
         export_labels(store, out=tmp_path, format="jsonl")
         header, lines = self.read(tmp_path)
-        assert tuple(header) == export.COLUMNS
+        assert tuple(header) == COLUMNS
         for line, row in zip(lines, rows_of(tmp_path), strict=True):
             for name, value in row.items():
                 if isinstance(value, str):
@@ -309,4 +311,4 @@ class TestCsv:
 
     def test_no_labels_are_a_header(self, store, tmp_path: Path) -> None:
         assert export_labels(store, out=tmp_path, format="csv").rows == 0
-        assert self.read(tmp_path) == (list(export.COLUMNS), [])
+        assert self.read(tmp_path) == (list(COLUMNS), [])

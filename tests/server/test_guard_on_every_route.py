@@ -31,6 +31,10 @@ ROUTES: dict[str, list[tuple[str, str, bytes, int]]] = {
         ("GET", "/data/toy/seg/info", b"", 200),
         ("GET", "/data/toy/../../etc/passwd", b"", 404),
     ],
+    r"/report(\.json)?": [
+        ("GET", "/report", b"", 404),
+        ("GET", "/report.json", b"", 404),
+    ],
     r"/(?:favicon\.ico|static|api/.*|graph(?:/.*)?|views(?:/.*)?|data(?:/.*)?)": [
         ("GET", "/favicon.ico", b"", 404),
         ("GET", "/graph/segmentation/table/t/info", b"", 404),

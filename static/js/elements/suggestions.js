@@ -1,6 +1,6 @@
 /** @file The ranked list. */
 
-import { jointSetOf, openAt, percent, percentRange, shortId, wordsOf } from "../model.js";
+import { confidenceOf, jointSetOf, openAt, percent, percentRange, shortId, wordsOf } from "../model.js";
 
 /** @typedef {import("../types.js").View} View */
 /** @typedef {import("../types.js").Suggestion} Suggestion */
@@ -74,8 +74,10 @@ export class Suggestions extends HTMLElement {
     set(row, "data-kind", s.kind);
     set(row, "data-segment", s.segment);
     set(row, "data-partner", s.partner ?? "");
-    set(row, "data-confidence", String(s.confidence));
-    set(row, "data-score", String(s.score));
+    const isHidden = Boolean(s.score_hidden);
+    set(row, "data-confidence", isHidden ? "" : String(s.confidence));
+    set(row, "data-score", isHidden ? "" : String(s.score));
+    set(row, "data-score-hidden", String(isHidden));
     set(row, "data-verdict", verdict ?? "");
     const reason = view.reasons?.[s.id] ?? "";
     set(row, "data-reason", reason);
@@ -83,9 +85,10 @@ export class Suggestions extends HTMLElement {
     set(row, "data-unreliable", String(s.ood.flag));
     text(row, ".kind", s.kind);
     text(row, ".partner", s.partner === null ? `of ${shortId(s.segment)}` : `with ${shortId(s.partner)}`);
-    text(row, ".confidence", s.ood.flag ? "not reliable here" : percent(s.confidence));
+    text(row, ".confidence", confidenceOf(s));
     const isCalibrated = !view.list?.model.uncalibrated;
-    text(row, ".interval", isCalibrated ? percentRange(s.interval) : "uncalibrated");
+    const interval = isCalibrated ? !isHidden && percentRange(s.interval) : "uncalibrated";
+    text(row, ".interval", interval || "");
     text(row, ".reason", s.reason);
     const why = reason && ` · ${wordsOf(reason)}`;
     const isImplied = s.id in (view.implied ?? {});
@@ -94,9 +97,10 @@ export class Suggestions extends HTMLElement {
     text(row, ".verdict", isImplied ? "closed: another was accepted" : said);
     this.#paintSet(row, s, view);
     row.title = `${s.kind} · segment ${s.segment}${s.partner ? ` · partner ${s.partner}` : ""}`;
-    row.style.setProperty("--confidence", String(s.confidence));
-    row.style.setProperty("--low", String(s.interval[0]));
-    row.style.setProperty("--high", String(s.interval[1]));
+    const [low, high] = isHidden ? [0, 0] : s.interval;
+    row.style.setProperty("--confidence", String(isHidden ? 0 : s.confidence));
+    row.style.setProperty("--low", String(low));
+    row.style.setProperty("--high", String(high));
     if (isSelected && !wasSelected) row.scrollIntoView({ block: "nearest" });
   }
 
@@ -122,7 +126,8 @@ export class Suggestions extends HTMLElement {
     const open = mine && s.id === view.selected ? openAt(view, s.id).length : 0;
     const where = name ? `at ${name}` : "at no end";
     // a share that is made of numbers which are not shown is not shown either
-    const isShown = !view.list?.suggestions.some((o) => o.ood.flag && mine?.members.includes(o.id));
+    const isKept = (/** @type {Suggestion} */ o) => o.ood.flag || o.score_hidden;
+    const isShown = !view.list?.suggestions.some((o) => isKept(o) && mine?.members.includes(o.id));
     const share = open && mine && isShown ? ` · ${percent(mine.none_of_these)}` : "";
     text(row, ".none", open ? `0: none of ${open} ${where}${share}` : "");
   }
