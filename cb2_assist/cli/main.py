@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from cb2_assist import __version__
-from cb2_assist.cli import calibrate, data, doctor, labels, learn, queue, serve, suggest
+from cb2_assist.cli import calibrate, data, doctor, labels, learn, queue, serve, simulate, suggest
 from cb2_assist.core.errors import AssistError
 
 _GROUP_OPTIONS = ("--help", "-h", "--version")
@@ -41,7 +41,7 @@ def cli() -> None:
     """
 
 
-for _module in (serve, suggest, queue, calibrate, data, labels, learn, doctor):
+for _module in (serve, suggest, queue, calibrate, data, labels, learn, simulate, doctor):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -129,6 +129,7 @@ class Predictor:
                     for i, n in enumerate(names)
                 ),
                 float(distance[b]),
+                embeddings[b],
             )
             for b in range(B)
         ]
