@@ -2,8 +2,8 @@
 
 What you will see: for some numbers of decisions, in how many of 1,000 generated queues the 90 %
 interval held the true number of errors that were left, its mean width, and how far the estimate is
-off on average. Each queue is walked through by rank, one draw in ten at random, by someone who knows
-the answers; scores tell true sites from false ones as a fair model does.
+off on average. Each queue is walked through by rank, one draw in ten at random, by someone who
+knows the answers; scores tell true sites from false ones as a fair model does.
 
     python examples/what_was_missed.py [RUNS]
 """
@@ -92,7 +92,11 @@ def coverage(*, runs: int, sites: int, decisions: int, seed: int = 0) -> Told:
         off.append(said.value - truth)
     error = float(np.std(off) / np.sqrt(runs))
     return Told(
-        float(np.mean(held)), float(np.mean(width)), float(np.mean(left)), float(np.mean(off)), error
+        float(np.mean(held)),
+        float(np.mean(width)),
+        float(np.mean(left)),
+        float(np.mean(off)),
+        error,
     )
 
 

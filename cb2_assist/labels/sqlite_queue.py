@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cb2_assist.core.errors import LabelError
 from cb2_assist.core.geometry import PointNm
@@ -24,8 +24,7 @@ from cb2_assist.labels.queue_store import (
     Tally,
     Waiting,
 )
-
-T = TypeVar("T")
+from cb2_assist.labels.sqlite_order import OnWriter, SqliteOrder, within
 
 _AS_FOUND = ("reason", "prior")
 """Columns that tell how far off the cursor was."""
@@ -54,16 +53,10 @@ _STATE = """CASE WHEN q.is_decided THEN 'decided' WHEN q.is_implied THEN 'implie
  WHEN q.lease_until > ? THEN 'leased' WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
 
 
-class _OnWriter(Protocol):
-    """Runs a task on the one thread that writes, and waits for it."""
-
-    def __call__(self, task: Callable[[sqlite3.Connection], T]) -> T: ...
-
-
-class SqliteQueueStore:
+class SqliteQueueStore(SqliteOrder):
     """A `QueueStore` that shares the readers and the writer thread of a label store."""
 
-    def __init__(self, readers: Readers, on_writer: _OnWriter) -> None:
+    def __init__(self, readers: Readers, on_writer: OnWriter) -> None:
         """Nothing is read or written yet."""
         self._readers = readers
         self._on_writer = on_writer
@@ -147,7 +140,7 @@ class SqliteQueueStore:
 
     def waiting(self, scope: Scope, *, now: float) -> list[Waiting]:
         """See `QueueStore.waiting`."""
-        where, values = _within(scope)
+        where, values = within(scope)
         rows = self._readers.rows(
             "SELECT q.site, q.kind, q.score, q.confidence, q.skips FROM queue_states q"  # noqa: S608
             f" WHERE {where} AND {_IS_OPEN}"
@@ -253,7 +246,7 @@ class SqliteQueueStore:
 
     def tally(self, scope: Scope | None = None, *, now: float) -> list[Tally]:
         """See `QueueStore.tally`."""
-        where, values = ("1", ()) if scope is None else _within(scope)
+        where, values = ("1", ()) if scope is None else within(scope)
         rows = self._readers.rows(
             f"SELECT q.dataset, q.version, q.kind, {_STATE} AS state, count(*),"  # noqa: S608
             f" min(q.scored_at) FROM queue_states q WHERE {where} GROUP BY 1, 2, 3, 4"
@@ -374,24 +367,6 @@ def _draws_made(conn: sqlite3.Connection, dataset: str, version: str, user: str)
         (dataset, version, user),
     ).fetchone()
     return int(n)
-
-
-def _within(scope: Scope) -> tuple[str, tuple[str | float, ...]]:
-    """A condition on ``q`` for the sites of a scope, and its values."""
-    where, values = ["q.dataset = ?", "q.version = ?"], [scope.dataset, scope.version]
-    more: list[str | float] = []
-    if scope.segments:
-        ids = json.dumps([str(s) for s in scope.segments])
-        among = "IN (SELECT value FROM json_each(?))"
-        where.append(f"(q.segment {among} OR q.partner {among})")
-        more += [ids, ids]
-    if scope.box_nm is not None:
-        lo, hi = scope.box_nm
-        where += ["q.x_nm >= ? AND q.x_nm < ?", "q.y_nm >= ? AND q.y_nm < ?"]
-        where.append("q.z_nm >= ? AND q.z_nm < ?")
-        for a, b in zip(lo, hi, strict=True):
-            more += [a, b]
-    return " AND ".join(where), (*values, *more)
 
 
 def _columns(item: QueueItem) -> dict[str, Any]:

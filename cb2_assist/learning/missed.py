@@ -8,9 +8,10 @@ happened before: D_t and n_t are known, so T is the one unknown, and it makes no
 order of the other draws followed the model and earlier answers.
 
 The estimate solves sum(y_t) = sum((T - D_t) / n_t), y_t being 1 for an accepted site: inverse
-probabilities (Horvitz and Thompson 1952) with the exact share of each draw. The interval holds every
-T for which neither tail of the number of accepted sites is rarer than half of what may fail (as
-Clopper and Pearson 1934 do for equal probabilities; here the probabilities differ from draw to draw).
+probabilities (Horvitz and Thompson 1952) with the exact share of each draw. What is left is never
+below 0, so the estimate is a little high on average. The interval holds every T for which neither
+tail of the number of accepted sites is rarer than half of what may fail (as Clopper and Pearson
+1934 do for equal probabilities; here they differ from draw to draw).
 
 Assumed is that answers are right, that no site was added since the first of the draws, that a site
 that was skipped or left unsure is as often true as another, and that sites closed by an accepted
@@ -89,7 +90,8 @@ def remaining(
     value = min(max(total - found, 0.0), float(n_open))
 
     def chances(left: int) -> NDArray[np.float64]:
-        return np.clip((found + left - before) / n, 0.0, 1.0)
+        p: NDArray[np.float64] = np.clip((found + left - before) / n, 0.0, 1.0)
+        return p
 
     tail = (1 - level) / 2
     low, high = 0, n_open
@@ -150,9 +152,7 @@ def advice(
         target: Share to be found.
         level: Probability that it never says stop too early.
     """
-    looks = [
-        FIRST_LOOK * 2**j for j in range(len(draws)) if FIRST_LOOK * 2**j <= len(draws)
-    ]
+    looks = [FIRST_LOOK * 2**j for j in range(len(draws)) if FIRST_LOOK * 2**j <= len(draws)]
     if not n_open:
         return Advice(True, found, 1.0, len(draws), 0, "Every site has been answered.")
     if not looks:
@@ -174,9 +174,7 @@ def advice(
     return Advice(stop, found, share, looks[-1], following, text)
 
 
-def _is_likely(
-    chances: NDArray[np.float64], hits: int, tail: float, *, at_least: bool
-) -> bool:
+def _is_likely(chances: NDArray[np.float64], hits: int, tail: float, *, at_least: bool) -> bool:
     """Whether so many hits or more (or fewer) are no rarer than ``tail``."""
     pmf = np.zeros(hits + 2)
     pmf[0] = 1.0

@@ -7,7 +7,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-
 from what_was_missed import coverage, walk
 
 from cb2_assist.learning.missed import FIRST_LOOK, RandomDraw, advice, remaining
