@@ -60,9 +60,9 @@ def boil_down(volume: Volume, z_range: tuple[int, int], say: Callable[[str], Non
     low = volume.box.lo.z
     part = slice(max(0, z_range[0] - low), max(0, z_range[1] - low))
     seg, truth = volume.seg[:, :, part], volume.truth[:, :, part]
-    overlaps = Overlaps.count(seg, truth)
     pairs = table.take((z >= z_range[0]) & (z < z_range[1]))
-    if not len(pairs) or not len(overlaps.voxels):
+    overlaps = Overlaps.count(seg, truth) if seg.size else None
+    if not len(pairs) or overlaps is None or not len(overlaps.voxels):
         raise DatasetError(
             f"{volume.name} has no touching pair, or no truth, at {z_range[0]} <= z < {z_range[1]}."
         )
