@@ -342,10 +342,11 @@ class QueueStoreContract:
         keys = {n: suggestion(n).id for n in (1, 2, 3)}
         store.queue.put_signals(DATASET, VERSION, {keys[1]: first, keys[2]: first, keys[3]: first})
         store.queue.put_signals(DATASET, VERSION, {keys[2]: second})
-        got = reopen().queue.signals(ALL)
+        queue = reopen().queue
+        got = queue.signals(ALL)
         assert got == {keys[1]: first, keys[2]: second}, "a site that is not queued has none"
-        store.queue.mark_stale(DATASET, VERSION, keys[1], "gone", user=USER, now=NOW)
-        assert set(store.queue.signals(ALL)) == {keys[2]}
+        queue.mark_stale(DATASET, VERSION, keys[1], "gone", user=USER, now=NOW)
+        assert set(queue.signals(ALL)) == {keys[2]}
 
     def test_the_order_of_a_part_is_the_one_set_last(self, store, reopen) -> None:
         part = replace(ALL, segments=(BIG,))
