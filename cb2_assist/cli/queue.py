@@ -314,7 +314,8 @@ def _print_status(part: dict[str, Any]) -> None:
                 f"  {kind}s left: about {left['value']:.0f} ({low} to {high}), from "
                 f"{left['random_answers']} random answers; {left['stop']['text']}"
             )
-    click.echo(f"  next by {part['strategy']}: {_words(part['next'])}")
+    click.echo(f"  asked by {part['strategy']}, one in ten at random")
+    click.echo(f"  next: {_words(part['next'])}")
 
 
 @queue.command("next")
