@@ -117,7 +117,9 @@ def pick(n: int, seed: int, floor: float = FLOOR, chances: Sequence[float] | Non
     return Pick(place, explore, probability(n, place, floor, chances))
 
 
-def probability(n: int, place: int, floor: float, chances: Sequence[float] | None = None) -> float:
+def probability(
+    n: int, place: int, floor: float = FLOOR, chances: Sequence[float] | None = None
+) -> float:
     """That a draw takes this place among n: by rank or at random."""
     by_rank = float(place == 0) if chances is None else chances[place]
     return floor / n + (1 - floor) * by_rank
