@@ -34,7 +34,7 @@ from cb2_assist.suggestions.recent import RecentLists
 
 if TYPE_CHECKING:
     from cb2_assist.decisions.labels import Labels
-    from cb2_assist.suggestions.pipeline import Answer, Pipeline
+    from cb2_assist.suggestions.pipeline import Answer, Pipeline, Signals
     from cb2_assist.views.stack import ViewStack
 
 log = logging.getLogger(__name__)
@@ -192,6 +192,10 @@ class Assistant:
 
         stack = self._pipeline.stack_of(suggestion_id)
         return None if stack is None else (content_sha256(stack), to_bytes(stack))
+
+    def signals_of(self, suggestion_id: str) -> Signals | None:
+        """Features and embedding of a suggestion; None when no longer in memory."""
+        return self._pipeline.signals_of(suggestion_id)
 
     def picture_of(self, suggestion_id: str, view: str) -> tuple[str, bytes] | None:
         """SHA-256 of what the model saw, and one view of it as PNG; None when not in memory."""

@@ -182,6 +182,9 @@ class ToyAssistant:
         kept = tuple(s for s in found.suggestions if s.id not in left_out)
         return replace(found, suggestions=kept)
 
+    def signals_of(self, suggestion_id):  # noqa: ARG002
+        return None
+
     def views_of(self, suggestion_id):
         data = f"views of {suggestion_id}".encode()
         return hashlib.sha256(data).hexdigest(), data

@@ -22,6 +22,7 @@ from cb2_assist.cli import (
     report,
     serve,
     shifts,
+    simulate,
     standin,
     suggest,
 )
@@ -65,6 +66,7 @@ _MODULES = (
     data,
     labels,
     learn,
+    simulate,
     shifts,
     doctor,
     standin,

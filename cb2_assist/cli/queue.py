@@ -59,6 +59,14 @@ class SixNumbers(click.ParamType[tuple[float, ...]]):
         return got
 
 
+_strategy = click.option(
+    "--strategy",
+    metavar="NAME",
+    help="Order of asking: margin (default), random, contact, size, confidence, entropy, "
+    "disagreement, badge, coreset, bait, facility, typicality, value, mixture.",
+)
+
+
 @click.group()
 def queue() -> None:
     """Sites that wait for a verdict: the most uncertain first, one in ten at random.
@@ -88,6 +96,7 @@ def queue() -> None:
 @click.option("--labels", metavar="URL", help="Default: the dataset's label file.")
 @click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this question.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many new sites.")
+@_strategy
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def fill(
     dataset: str | None,
@@ -103,9 +112,13 @@ def fill(
     labels: str | None,
     kind: str | None,
     limit: int | None,
+    strategy: str | None,
     as_json: bool,
 ) -> None:
     """Find, judge and queue sites; works beside a running server.
+
+    --strategy holds for this part of the queue from now on, on the page too. One draw in ten is
+    random, whatever the strategy; with `random`, all are. How likely each was is kept.
 
     The same command again goes on where it was broken off, or judges anew what is undecided.
     """
@@ -119,7 +132,8 @@ def fill(
         if segment is not None:
             seeds = [(segment, None if at is None else point_nm(at, unit, assistant.source))]
         scope, stops = _plan(assistant, seeds, box, unit)
-        document = _fill(assistant, scope, stops, labels, Kind(kind) if kind else None, limit)
+        wanted = Kind(kind) if kind else None
+        document = _fill(assistant, scope, stops, labels, wanted, limit, strategy)
     finally:
         assistant.close()
     if as_json:
@@ -162,13 +176,20 @@ def _fill(
     labels: str | None,
     kind: Kind | None,
     limit: int | None,
+    strategy: str | None,
 ) -> dict[str, Any]:
     from cb2_assist.labels.store import default_labels_url, open_store
     from cb2_assist.learning.fill import fill as run
+    from cb2_assist.learning.queue import DEFAULT_STRATEGY
+    from cb2_assist.learning.strategies.registry import STRATEGIES
 
     url = labels or default_labels_url(scope.dataset)
+    if strategy is not None:
+        STRATEGIES.find(strategy)
     told = _every(_PROGRESS_S, lambda p: click.echo(f"cb2-assist: {_progress(p)}", err=True))
     with open_store(url) as store:
+        if strategy is not None:
+            store.queue.set_order(scope, strategy, now=time.time())
         done = run(assistant, store.queue, scope, stops, kind=kind, limit=limit, on_progress=told)
         waiting = len(store.queue.waiting(scope, now=time.time()))
         return {
@@ -180,6 +201,7 @@ def _fill(
             "new": done.new,
             "updated": done.updated,
             "waiting": waiting,
+            "strategy": store.queue.order(scope) or DEFAULT_STRATEGY,
         }
 
 
@@ -290,6 +312,14 @@ def _print_status(part: dict[str, Any]) -> None:
     for f in part["fills"]:
         kinds = f" ({f['kind']}s)" if f["kind"] else ""
         click.echo(f"  filled {f['scope']}{kinds}: {f['done']} of {f['total']} places")
+    for kind, left in part["remaining"].items():
+        if left["random_answers"]:
+            low, high = left["interval"]
+            click.echo(
+                f"  {kind}s left: about {left['value']:.0f} ({low} to {high}), from "
+                f"{left['random_answers']} random answers; {left['stop']['text']}"
+            )
+    click.echo(f"  asked by {part['strategy']}, one in ten at random")
     click.echo(f"  next: {_words(part['next'])}")
 
 
@@ -297,6 +327,7 @@ def _print_status(part: dict[str, Any]) -> None:
 @dataset_options
 @_labels
 @click.option("--segment", type=SegmentIdType(), help="Of this segment. Default: the last fill.")
+@_strategy
 @click.option("--lease", is_flag=True, help="Draw it for --user, for ten minutes, and log that.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def next_(
@@ -305,6 +336,7 @@ def next_(
     labels: str | None,
     user: str | None,
     segment: SegmentId | None,
+    strategy: str | None,
     lease: bool,
     as_json: bool,
 ) -> None:
@@ -313,7 +345,7 @@ def next_(
 
     name, url = _which(dataset, dataset_file, labels)
     with open_store(url, read_only=not lease) as store:
-        found = _next(store.queue, name, segment, user or login_name(), lease)
+        found = _next(store.queue, name, segment, user or login_name(), lease, strategy)
     if as_json:
         click.echo(json.dumps({"next": found}))
     else:
@@ -321,7 +353,12 @@ def next_(
 
 
 def _next(
-    store: QueueStore, name: str | None, segment: SegmentId | None, user: str, lease: bool
+    store: QueueStore,
+    name: str | None,
+    segment: SegmentId | None,
+    user: str,
+    lease: bool,
+    strategy: str | None,
 ) -> dict[str, Any] | None:
     from cb2_assist.labels.queue_store import Scope
     from cb2_assist.learning.queue import draw
@@ -337,8 +374,8 @@ def _next(
     place = max(places, key=lambda p: fills[p][0].updated_at if fills[p] else 0.0)
     scope = Scope(*place, (segment,)) if segment else default_scope(fills[place], *place)
     if not lease:
-        return next_site(store, scope, user, now=now)
-    drawn = draw(store, scope, user, now=now)
+        return next_site(store, scope, user, now=now, strategy=strategy)
+    drawn = draw(store, scope, user, now=now, strategy=strategy)
     return None if drawn is None else drawn_site(store, scope, drawn)
 
 

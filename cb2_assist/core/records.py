@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NewType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cb2_assist.core.errors import BadIdError, BadRequestError
 from cb2_assist.core.geometry import PointNm
 
@@ -136,6 +139,8 @@ class ModelOutput:
     ood_distance: float
     """Of the decision embedding to those of training, by the model's own distance; NaN: not known.
     """
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """What the decision head saw of the site, (D,); None: the network has no joint embedding."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,15 @@ from typing import Protocol
 
 from cb2_assist.core.errors import AssistError, LabelError
 from cb2_assist.core.geometry import PointNm
-from cb2_assist.core.records import Draw, Kind, SegmentId, Site, Suggestion, segment_id
+from cb2_assist.core.records import (
+    Draw,
+    Kind,
+    SegmentId,
+    Site,
+    Suggestion,
+    Verdict,
+    segment_id,
+)
 
 NO_ENDS: Mapping[str, str] = MappingProxyType({})
 LEASE_S = 600.0
@@ -180,6 +188,44 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteSignals:
+    """What strategies look at, whatever became of the site."""
+
+    score: float
+    contact: float
+    """Area of the contact or the neck, in a unit that is the same for all sites."""
+    small: float
+    big: float
+    """Volumes of the two sides within the model's window."""
+    views: tuple[float, ...]
+    """What each view says alone."""
+    embedding: bytes | None
+    """float16, little-endian; None: the model has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnAtRandom:
+    """A draw that took any waiting site with the same probability."""
+
+    site: str
+    at: float
+    """Unix time."""
+    n_open: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A site of the queue whose answer is in force."""
+
+    site: str
+    kind: Kind
+    verdict: Verdict
+    """Accept or reject."""
+    at: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewDraw:
     """A draw that is to be recorded, and its site leased."""
 
@@ -287,6 +333,27 @@ class QueueStore(Protocol):
 
         Only of sites that this model judged with a calibrator whose id begins so.
         """
+
+    def put_signals(self, dataset: str, version: str, signals: Mapping[str, SiteSignals]) -> None:
+        """Keep what strategies look at, by site; newer signals replace older ones."""
+
+    def signals(self, scope: Scope) -> dict[str, SiteSignals]:
+        """Of every site of a scope that has some, whatever its state, stale ones left out."""
+
+    def set_order(self, scope: Scope, strategy: str, *, now: float) -> None:
+        """Have a scope asked by this strategy from now on."""
+
+    def order(self, scope: Scope) -> str | None:
+        """The strategy of exactly this scope; None: nobody has set one."""
+
+    def drawn_at_random(self, scope: Scope) -> list[DrawnAtRandom]:
+        """Draws from exactly this scope that took any site alike, the first one first."""
+
+    def answered(self, scope: Scope) -> list[Answered]:
+        """Sites that were accepted or rejected, by whomever, stale ones left out."""
+
+    def last_added(self, scope: Scope) -> float | None:
+        """Unix time at which a site was last new to a scope; None: it has none."""
 
     def draws_made(self, dataset: str, version: str, user: str) -> int:
         """How many draws a person has had in a version."""

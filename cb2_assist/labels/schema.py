@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cb2_assist.labels.order_schema import ORDER_STATEMENTS
 from cb2_assist.labels.queue_schema import ASK_STATEMENTS, QUEUE_STATEMENTS
 
 APPLICATION_ID = 0x43423241
@@ -217,10 +218,11 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration("queue", QUEUE_STATEMENTS),
     Migration("asks", ASK_STATEMENTS),
+    Migration("order", ORDER_STATEMENTS),
 )
 
-QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("asks")
-"""Files of an older schema have no queue, or one that is read in another way."""
+QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("order")
+"""Files of an older schema have no queue, or one without what later versions look at."""
 
 OLDEST_READABLE = 1
 """Files from this schema on can be read as they are; a writer brings them up to date."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cb2_assist.core.errors import LabelError
 from cb2_assist.core.geometry import PointNm
@@ -25,8 +25,7 @@ from cb2_assist.labels.queue_store import (
     Tally,
     Waiting,
 )
-
-T = TypeVar("T")
+from cb2_assist.labels.sqlite_order import OnWriter, SqliteOrder, within
 
 _AS_FOUND = ("reason", "prior")
 """Columns that tell how far off the cursor was."""
@@ -67,16 +66,10 @@ _STATE = f"""CASE WHEN q.is_decided THEN 'decided' WHEN q.is_implied THEN 'impli
  WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
 
 
-class _OnWriter(Protocol):
-    """Runs a task on the one thread that writes, and waits for it."""
-
-    def __call__(self, task: Callable[[sqlite3.Connection], T]) -> T: ...
-
-
-class SqliteQueueStore:
+class SqliteQueueStore(SqliteOrder):
     """A `QueueStore` that shares the readers and the writer thread of a label store."""
 
-    def __init__(self, readers: Readers, on_writer: _OnWriter) -> None:
+    def __init__(self, readers: Readers, on_writer: OnWriter) -> None:
         """Nothing is read or written yet."""
         self._readers = readers
         self._on_writer = on_writer
@@ -169,7 +162,7 @@ class SqliteQueueStore:
 
     def waiting(self, scope: Scope, *, now: float, user: str | None = None) -> list[Waiting]:
         """See `QueueStore.waiting`."""
-        where, values = _within(scope)
+        where, values = within(scope)
         rows = self._readers.rows(
             "SELECT q.site, q.kind, q.score, q.confidence, q.skips FROM queue_states q"  # noqa: S608
             f" WHERE {where} AND {_IS_OPEN} AND {_IS_OF}"
@@ -277,7 +270,7 @@ class SqliteQueueStore:
         self, scope: Scope | None = None, *, now: float, user: str | None = None
     ) -> list[Tally]:
         """See `QueueStore.tally`."""
-        where, values = ("1", {}) if scope is None else _within(scope)
+        where, values = ("1", {}) if scope is None else within(scope)
         rows = self._readers.rows(
             f"SELECT q.dataset, q.version, q.kind, {_STATE} AS state, count(*),"  # noqa: S608
             f" min(q.scored_at) FROM queue_states q WHERE {where} GROUP BY 1, 2, 3, 4"
@@ -405,27 +398,6 @@ def _draws_made(conn: sqlite3.Connection, dataset: str, version: str, user: str)
         (dataset, version, user),
     ).fetchone()
     return int(n)
-
-
-def _within(scope: Scope) -> tuple[str, dict[str, str | float]]:
-    """A condition on ``q`` for the sites of a scope, and its values."""
-    where = ["q.dataset = :dataset", "q.version = :version"]
-    values: dict[str, str | float] = {"dataset": scope.dataset, "version": scope.version}
-    if scope.segments:
-        among = "IN (SELECT value FROM json_each(:segments))"
-        where.append(f"(q.segment {among} OR q.partner {among})")
-        values["segments"] = json.dumps([str(s) for s in scope.segments])
-    if scope.box_nm is not None:
-        for axis, low, high in zip("xyz", *scope.box_nm, strict=True):
-            where.append(f"q.{axis}_nm >= :{axis}0 AND q.{axis}_nm < :{axis}1")
-            values |= {f"{axis}0": low, f"{axis}1": high}
-    if scope.source:
-        where.append(
-            "EXISTS (SELECT 1 FROM queue_asks a WHERE a.dataset = q.dataset"
-            " AND a.version = q.version AND a.site = q.site AND a.source = :source)"
-        )
-        values["source"] = scope.source
-    return " AND ".join(where), values
 
 
 def _ask(conn: sqlite3.Connection, ask: Ask, now: float) -> int:

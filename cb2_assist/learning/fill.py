@@ -7,14 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from cb2_assist.core.errors import BackgroundError, OutOfBoundsError, SegmentNotFoundError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Kind, SegmentId, Suggestion, SuggestionList
-from cb2_assist.labels.queue_store import QueueItem, QueueStore, Scope
+from cb2_assist.labels.queue_store import QueueItem, QueueStore, Scope, SiteSignals
 from cb2_assist.learning.cover import Stop
 from cb2_assist.settings import MAX_CANDIDATES
+from cb2_assist.views.features import FEATURE_NAMES
+
+if TYPE_CHECKING:
+    from cb2_assist.suggestions.pipeline import Signals
 
 
 class Judge(Protocol):
@@ -34,6 +40,9 @@ class Judge(Protocol):
         known: Callable[[Mapping[str, str | None]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point, without those that are known."""
+
+    def signals_of(self, suggestion_id: str) -> Signals | None:
+        """Features and embedding of a recent suggestion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,8 @@ def fill(
             break
         before_each()
         items, ends, missed = _ask(judge, queue, scope, stops[n], kind)
+        # before the sites: what can be drawn has them
+        queue.put_signals(scope.dataset, scope.version, signals_of(judge, items))
         kept = items
         if limit is not None:
             kept = items[: _within_limit(queue, items, limit - state.new)]
@@ -136,6 +147,29 @@ def items_of(found: SuggestionList, scope: Scope) -> list[QueueItem]:
         for suggestion in found.suggestions
         if _is_within(suggestion, scope)
     ]
+
+
+def signals_of(judge: Judge, items: Sequence[QueueItem]) -> dict[str, SiteSignals]:
+    """What strategies look at, of sites that were judged just now."""
+    out = {}
+    for item in items:
+        found = judge.signals_of(item.suggestion.id)
+        if found is None:
+            continue
+        area, small, big = (
+            float(np.exp(found.features[FEATURE_NAMES.index(name)]))
+            for name in ("log_area", "log_small", "log_big")
+        )
+        embedding = found.embedding
+        out[item.suggestion.id] = SiteSignals(
+            item.suggestion.score,
+            area,
+            small,
+            big,
+            tuple(v.score for v in item.suggestion.views),
+            None if embedding is None else embedding.astype("<f2").tobytes(),
+        )
+    return out
 
 
 def _ask(

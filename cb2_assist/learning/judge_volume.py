@@ -122,7 +122,7 @@ class VolumeJudge:
             while chunk := list(islice(examples, _CHUNK)):
                 stacks = list(pool.map(look, (e.window for e in chunk)))
                 scores.append(self._scores(stacks, kind))
-                simple.append(np.stack([s.features[_simple()] for s in stacks]))
+                simple.append(np.stack([simple_of(s.features) for s in stacks]))
                 key += [self._key(e.window.site) for e in chunk]
                 answer += [e.answer for e in chunk]
                 group += [str(e.group) for e in chunk]
@@ -165,21 +165,34 @@ class VolumeJudge:
 
 def fit_baseline(volume: Volume, table: PairTable, extent_nm: float) -> Baseline:
     """Boosted trees on `SIMPLE_FEATURES`, each answer with half of the weight."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    return fit_trees(simple_rows(volume, table, extent_nm), table.same)
 
+
+def simple_rows(volume: Volume, table: PairTable, extent_nm: float) -> NDArray[np.float32]:
+    """`SIMPLE_FEATURES` of every pair of a table, (n, features)."""
     statistics = grey_statistics(volume)
     rows: list[NDArray[np.float32]] = []
-    answer: list[bool] = []
     examples = join_examples(volume, table, extent_nm)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(examples, _CHUNK)):
             measured = pool.map(lambda e: site_features(e.window, statistics), chunk)
-            rows.extend(f[_simple()] for f in measured)
-            answer.extend(e.answer for e in chunk)
+            rows.extend(simple_of(f) for f in measured)
+    return np.stack(rows)
+
+
+def simple_of(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`SIMPLE_FEATURES` among the features of sites, (..., `FEATURE_NAMES`)."""
+    return features[..., _simple()]
+
+
+def fit_trees(rows: NDArray[np.float32], answer: NDArray[np.bool_]) -> Baseline:
+    """The baseline, from its features."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     trees = HistGradientBoostingClassifier(
         max_iter=300, learning_rate=0.05, max_leaf_nodes=15, class_weight="balanced", random_state=0
     )
-    fitted: Baseline = trees.fit(np.stack(rows), np.array(answer))
+    fitted: Baseline = trees.fit(rows, answer)
     return fitted
 
 

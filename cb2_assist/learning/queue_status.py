@@ -7,7 +7,8 @@ from typing import Any
 
 from cb2_assist.core.records import Draw, Kind
 from cb2_assist.labels.queue_store import Fill, NewDraw, QueueItem, QueueState, QueueStore, Scope
-from cb2_assist.learning.queue import next_draw
+from cb2_assist.learning.missed_in_queue import missed_in
+from cb2_assist.learning.queue import DEFAULT_STRATEGY, next_draw
 
 
 def status_of(queue: QueueStore, *, dataset: str | None, user: str, now: float) -> dict[str, Any]:
@@ -42,6 +43,8 @@ def status_of(queue: QueueStore, *, dataset: str | None, user: str, now: float) 
                     for x in queue.leases(name, version, now=now)
                 ],
                 "fills": [_fill(f) for f in fills],
+                "strategy": queue.order(default_scope(fills, name, version)) or DEFAULT_STRATEGY,
+                "remaining": missed_in(queue, default_scope(fills, name, version), now=now),
                 "next": next_site(queue, default_scope(fills, name, version), user, now=now),
             }
         )
@@ -53,9 +56,11 @@ def default_scope(fills: list[Fill], dataset: str, version: str) -> Scope:
     return fills[0].scope if fills else Scope(dataset, version)
 
 
-def next_site(queue: QueueStore, scope: Scope, user: str, *, now: float) -> dict[str, Any] | None:
+def next_site(
+    queue: QueueStore, scope: Scope, user: str, *, now: float, strategy: str | None = None
+) -> dict[str, Any] | None:
     """The site that this person's next draw takes; None when nothing waits. Leases nothing."""
-    new = next_draw(queue, scope, user, now=now)
+    new = next_draw(queue, scope, user, now=now, strategy=strategy)
     item = None if new is None else queue.item(scope.dataset, scope.version, new.site)
     if new is None or item is None:
         return None

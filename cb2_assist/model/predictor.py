@@ -138,6 +138,7 @@ class Predictor:
                     if there[b, i]
                 ),
                 float(distance[b]),
+                embeddings[b],
             )
             for b in range(B)
         ]

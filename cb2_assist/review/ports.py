@@ -17,6 +17,7 @@ from cb2_assist.core.records import (
 )
 from cb2_assist.datasets.source import Cutout, DatasetInfo, ViewerLayers
 from cb2_assist.decisions.log import Seen
+from cb2_assist.suggestions.pipeline import Signals
 
 
 class Place(Protocol):
@@ -78,6 +79,9 @@ class Assistant(Protocol):
         Raises:
             AssistError: Outside, on background, no such segment, unreadable data.
         """
+
+    def signals_of(self, suggestion_id: str) -> Signals | None:
+        """Features and embedding of a recent suggestion; None when no longer known."""
 
     def views_of(self, suggestion_id: str) -> tuple[str, bytes] | None:
         """SHA-256 and bytes of what the model saw; None when no longer known."""

@@ -12,7 +12,7 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, SuggestionList
 from cb2_assist.labels.queue_store import QueueStore, Scope
 from cb2_assist.learning.cover import stops_on_segments
-from cb2_assist.learning.fill import FillProgress, fill, items_of
+from cb2_assist.learning.fill import FillProgress, fill, items_of, signals_of
 from cb2_assist.review.lanes import Lane
 from cb2_assist.review.ports import Assistant
 from cb2_assist.review.session import ReviewSession
@@ -77,7 +77,10 @@ class Search:
         now = self._clock()
         if known is None:
             begun = self._queue.begin_fill(scope, None, "the list on screen", 1, now=now)
-            self._queue.put(begun.id, items_of(shown, scope), done=0, now=now)
+            items = items_of(shown, scope)
+            signals = signals_of(self._assistant, items)
+            self._queue.put_signals(scope.dataset, scope.version, signals)
+            self._queue.put(begun.id, items, done=0, now=now)
         self._under_way.add(scope.text)
         self.progress = (0, 0)
         self._lane.submit(self._run, scope, scope.segments[0], shown.at)

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cb2_assist.candidates.finder import cutout_half_width_nm, find
 from cb2_assist.core.errors import (
@@ -93,6 +94,16 @@ class Answer:
     error: str | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    """What the queue's strategies may use of a site besides its numbers."""
+
+    features: NDArray[np.float32]
+    """As `views.features.FEATURE_NAMES` says, (F,)."""
+    embedding: NDArray[np.float32] | None
+    """`ModelOutput.embedding`."""
+
+
 class Pipeline:
     """Answers about one dataset with one model. Methods may be called from several threads."""
 
@@ -121,7 +132,7 @@ class Pipeline:
         )
         self._reach.check(source, facts.name)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
-        self._recent: OrderedDict[str, tuple[ViewStack, Site]] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[ViewStack, Site, ModelOutput]] = OrderedDict()
         self._last: tuple[str, Cutout] | None = None
         self._lock = Lock()
 
@@ -287,6 +298,12 @@ class Pipeline:
             return segment, ""
         return self._graph.current(segment, at)
 
+    def signals_of(self, suggestion_id: str) -> Signals | None:
+        """What was measured of a recent suggestion besides its score."""
+        with self._lock:
+            kept = self._recent.get(suggestion_id)
+        return Signals(kept[0].features, kept[2].embedding) if kept else None
+
     def _look(self, at: PointNm, segment: SegmentId | None) -> tuple[PointNm, SegmentId, Cutout]:
         bounds, res = self.source.bounds, self.source.resolution
         here = self.source.segment_at(at) if segment is None else segment
@@ -449,7 +466,7 @@ class Pipeline:
         ood = Ood(percentile, unreliable)
         key = self._key(site)
         with self._lock:
-            self._recent[key] = (stack, site)
+            self._recent[key] = (stack, site, output)
             self._recent.move_to_end(key)
             while len(self._recent) > RECENT_STACKS:
                 self._recent.popitem(last=False)

@@ -175,3 +175,33 @@ def test_an_empty_queue_is_no_error(call, labels) -> None:
     assert status(call, labels)["queues"] == []
     assert call("queue", "next", "--labels", labels, "--json")[1] == '{"next": null}\n'
     assert "Nothing is queued" in call("queue", "status", "--labels", labels)[1]
+
+
+def test_a_strategy_holds_from_its_fill_on_and_can_be_tried_for_one_draw(
+    fill, call, labels
+) -> None:
+    assert fill("--segment", DUMBBELL)["strategy"] == "margin"
+    filled = fill("--segment", DUMBBELL, "--strategy", "coreset")
+    assert filled["strategy"] == "coreset"
+    (part,) = status(call, labels)["queues"]
+    assert part["strategy"] == part["next"]["propensity"]["strategy"] == "coreset"
+    for name in ("value", "random", "disagreement"):
+        code, out, err = call("queue", "next", "--labels", labels, "--strategy", name, "--json")
+        assert code == 0, err
+        drawn = json.loads(out)["next"]["propensity"]
+        assert drawn["strategy"] == name
+        if name == "random":
+            assert drawn["probability"] == pytest.approx(1 / drawn["n_open"])
+    code, _, err = call("queue", "next", "--labels", labels, "--strategy", "best")
+    assert code == 2
+    assert "no order 'best'" in err
+
+
+def test_status_tells_what_is_left_once_something_was_asked_at_random(fill, call, labels) -> None:
+    fill("--segment", DUMBBELL, "--strategy", "random")
+    (part,) = status(call, labels)["queues"]
+    for kind in ("join", "cut"):
+        left = part["remaining"][kind]
+        waiting = part["counts"]["open"][kind]
+        assert (left["random_answers"], left["interval"]) == (0, [0, waiting])
+        assert left["stop"]["stop"] == (sum(part["counts"]["open"].values()) == 0 or not waiting)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from label_makers import BIG, DATASET, USER, VERSION, decision, queue_item, suggestion
@@ -11,7 +12,15 @@ from label_makers import BIG, DATASET, USER, VERSION, decision, queue_item, sugg
 from cb2_assist.core.errors import LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Draw, Kind, Site, Verdict, segment_id
-from cb2_assist.labels.queue_store import LEASE_S, Ask, NewDraw, QueueState, QueueStore, Scope
+from cb2_assist.labels.queue_store import (
+    LEASE_S,
+    Ask,
+    NewDraw,
+    QueueState,
+    QueueStore,
+    Scope,
+    SiteSignals,
+)
 from cb2_assist.labels.store import EventKind, LabelStore, NewEvent
 
 ALL = Scope(DATASET, VERSION)
@@ -395,3 +404,55 @@ class QueueStoreContract:
         assert scores() == scores(calibrator="cal") == [0.3]
         assert scores(Kind.CUT) == [0.9]
         assert scores(sha="cd" * 32) == scores(calibrator="cal-2") == []
+
+    def test_signals_are_read_back_and_replaced_by_newer_ones(self, store, reopen) -> None:
+        put(store, 1, 2)
+        first = SiteSignals(0.4, 12.5, 100.0, 9000.0, (0.25, 0.5), b"\x00\x3c\x00\x40")
+        second = replace(first, score=0.9, embedding=None)
+        keys = {n: suggestion(n).id for n in (1, 2, 3)}
+        store.queue.put_signals(DATASET, VERSION, {keys[1]: first, keys[2]: first, keys[3]: first})
+        store.queue.put_signals(DATASET, VERSION, {keys[2]: second})
+        queue = reopen().queue
+        got = queue.signals(ALL)
+        assert got == {keys[1]: first, keys[2]: second}, "a site that is not queued has none"
+        queue.mark_stale(DATASET, VERSION, keys[1], "gone", user=USER, now=NOW)
+        assert set(queue.signals(ALL)) == {keys[2]}
+
+    def test_the_order_of_a_part_is_the_one_set_last(self, store, reopen) -> None:
+        part = replace(ALL, segments=(BIG,))
+        assert store.queue.order(ALL) is None
+        store.queue.set_order(ALL, "size", now=NOW)
+        store.queue.set_order(ALL, "value", now=NOW)
+        store.queue.set_order(part, "random", now=NOW)
+        queue = reopen().queue
+        assert (queue.order(ALL), queue.order(part)) == ("value", "random")
+
+    def test_random_draws_and_answers_are_told_apart(self, store) -> None:
+        put(store, 1, 2, 3, 4, now=NOW + 5)
+        for n, changes in (
+            (1, {}),
+            (2, {"explore": True, "n_open": 9}),
+            (3, {"strategy": "random", "n_open": 8}),
+        ):
+            store.queue.take(new_draw(store.queue, n, **changes), now=NOW + 10 * n)
+        drawn = store.queue.drawn_at_random(ALL)
+        assert [(d.site, d.at, d.n_open) for d in drawn] == [
+            (suggestion(2).id, NOW + 20, 9),
+            (suggestion(3).id, NOW + 30, 8),
+        ]
+        assert store.queue.drawn_at_random(replace(ALL, segments=(BIG,))) == []
+        event = store.append(NewEvent.of(decision(1)))
+        store.append(NewEvent.of(decision(2, Verdict.REJECT)))
+        store.append(NewEvent.of(decision(3, Verdict.UNSURE)))
+        answers = {a.site: a for a in store.queue.answered(ALL)}
+        assert {s: a.verdict for s, a in answers.items()} == {
+            suggestion(1).id: Verdict.ACCEPT,
+            suggestion(2).id: Verdict.REJECT,
+        }
+        assert answers[suggestion(1).id].kind is Kind.JOIN
+        recorded = datetime.fromisoformat(event.recorded_at).timestamp()
+        assert answers[suggestion(1).id].at == pytest.approx(recorded)
+        store.append(undo(event.id))
+        assert {a.site for a in store.queue.answered(ALL)} == {suggestion(2).id}
+        assert store.queue.last_added(ALL) == NOW + 5
+        assert store.queue.last_added(replace(ALL, version="other")) is None

@@ -128,6 +128,9 @@ class Faulty:
         self.judged += [s.id for s in found.suggestions]
         return found
 
+    def signals_of(self, suggestion_id):
+        return self.assistant.signals_of(suggestion_id)
+
 
 def test_a_fill_that_broke_off_goes_on_where_it_stopped(assistant, queue) -> None:
     info, source = assistant.info, assistant.source

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from label_makers import DATASET, USER, VERSION, decision, queue_item, suggestion
 
+from cb2_assist.core.errors import UsageError
 from cb2_assist.core.records import Kind, Verdict
-from cb2_assist.labels.queue_store import Scope, Waiting
+from cb2_assist.labels.queue_store import Scope, SiteSignals, Waiting
 from cb2_assist.labels.sqlite import SqliteLabelStore
 from cb2_assist.labels.store import NewEvent
+from cb2_assist.learning.missed_in_queue import missed_in
 from cb2_assist.learning.queue import (
     FLOOR,
-    STRATEGIES,
     draw,
     next_draw,
     pick,
@@ -26,6 +30,7 @@ from cb2_assist.learning.queue import (
     ranked,
     seed_of,
 )
+from cb2_assist.learning.strategies.registry import STRATEGIES
 
 ALL = Scope(DATASET, VERSION)
 NOW = 1000.0
@@ -35,26 +40,30 @@ def site(name: str, score: float, skips: int = 0) -> Waiting:
     return Waiting(name, Kind.JOIN, score, score / 3, skips)
 
 
+def order_of(waiting: Sequence[Waiting], *words) -> list[str]:
+    return [w.site for w in ranked(waiting, *words).sites]
+
+
 def test_the_most_uncertain_comes_first() -> None:
     given = [site("a", 0.9), site("b", 0.45), site("c", 0.1), site("d", 0.52), site("e", 0.48)]
-    assert [w.site for w in ranked(given)] == ["d", "e", "b", "a", "c"]
+    assert order_of(given) == ["d", "e", "b", "a", "c"]
 
 
 def test_sites_that_were_skipped_less_often_come_before_all_others() -> None:
     given = [site("a", 0.5, 1), site("b", 0.9), site("c", 0.5, 2), site("d", 0.8)]
-    assert [w.site for w in ranked(given)] == ["d", "b"]
-    assert [w.site for w in ranked([given[0], given[2]])] == ["a"]
-    assert ranked([]) == []
+    assert order_of(given) == ["d", "b"]
+    assert order_of([given[0], given[2]]) == ["a"]
+    assert order_of([]) == []
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["margin", "confidence", "entropy"])
 def test_every_strategy_sorts_whatever_is_given(strategy: str) -> None:
     rng = random.Random(1)
     given = [site(f"{n:03}", rng.random()) for n in range(50)]
     shuffled = rng.sample(given, len(given))
-    order = ranked(given, strategy)
-    assert ranked(shuffled, strategy) == order, "the order of reading does not matter"
-    assert sorted(w.site for w in order) == [w.site for w in given]
+    order = order_of(given, strategy)
+    assert order_of(shuffled, strategy) == order, "the order of reading does not matter"
+    assert sorted(order) == [w.site for w in given]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 20])
@@ -76,10 +85,10 @@ def test_draws_are_as_frequent_as_they_say(n: int) -> None:
     seen = Counter(pick(n, seed) for seed in range(draws))
     places = Counter()
     for got, times in seen.items():
-        assert got.probability == probability(n, got.place)
+        assert got.probability == probability(n, got.place, FLOOR)
         places[got.place] += times
     for place in range(n):
-        p = probability(n, place)
+        p = probability(n, place, FLOOR)
         # five standard errors of a frequency over 40,000 draws
         assert places[place] / draws == pytest.approx(
             p, abs=5 * math.sqrt(p * (1 - p) / draws) + 1e-12
@@ -113,7 +122,7 @@ def test_a_queue_is_walked_to_its_end_and_each_draw_can_be_made_again(store) -> 
 
     seen = []
     for n in range(8):
-        order = [w.site for w in ranked(store.queue.waiting(ALL, now=NOW))]
+        order = order_of(store.queue.waiting(ALL, now=NOW))
         expected = next_draw(store.queue, ALL, USER, now=NOW)
         got = draw(store.queue, ALL, USER, now=NOW)
         assert got.site == expected.site == order[expected.place]
@@ -152,3 +161,108 @@ def test_skipped_sites_come_round_again(store) -> None:
         store.append(NewEvent.of(decision(number, Verdict.SKIP, key=f"skip-{n}")))
         store.queue.release(DATASET, VERSION, USER, now=NOW)
     assert sorted(shown[:8]) == sorted(shown[8:]) == sorted(suggestion(n).id for n in range(8))
+
+
+def signals_of(n: int) -> SiteSignals:
+    rng = np.random.default_rng(n)
+    embedding = rng.normal(size=6).astype("<f2").tobytes()
+    score = 0.5 + 0.04 * n
+    views = (score, 1 - score, 0.3)
+    return SiteSignals(score, 10.0 + n, 100.0 * (n + 1), 5000.0, views, embedding)
+
+
+@pytest.fixture
+def known(store):
+    """The same store with what every strategy needs."""
+    by_site = {suggestion(n).id: signals_of(n) for n in range(8)}
+    store.queue.put_signals(DATASET, VERSION, by_site)
+    return store
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_leads_through_the_queue(known, name: str) -> None:
+    seen = []
+    for _ in range(8):
+        got = draw(known.queue, ALL, USER, now=NOW, strategy=name)
+        assert got.strategy == got.propensity()["strategy"] == name
+        assert 0 < got.probability <= 1
+        seen.append(got.site)
+        number = next(k for k in range(8) if suggestion(k).id == got.site)
+        known.append(NewEvent.of(decision(number)))
+    assert sorted(seen) == sorted(suggestion(n).id for n in range(8))
+
+
+def test_random_only_takes_every_site_alike(known) -> None:
+    found = ranked(known.queue.waiting(ALL, now=NOW), "random")
+    seen = Counter(pick(8, seed, FLOOR, found.chances) for seed in range(20_000))
+    places = Counter()
+    for got, times in seen.items():
+        assert got.probability == pytest.approx(1 / 8)
+        places[got.place] += times
+    for place in range(8):
+        assert places[place] / 20_000 == pytest.approx(1 / 8, abs=5 * math.sqrt(0.11 / 20_000))
+
+
+def test_a_strategy_that_draws_itself_states_its_own_probabilities(known) -> None:
+    known.append(NewEvent.of(decision(2)))
+    waiting, signals = known.queue.waiting(ALL, now=NOW), known.queue.signals(ALL)
+    for name in ("badge", "mixture"):
+        found = ranked(waiting, name, signals)
+        assert sum(found.chances) == pytest.approx(1)
+        n = len(found.sites)
+        seen = Counter(pick(n, seed, FLOOR, found.chances).place for seed in range(20_000))
+        for place in range(n):
+            p = probability(n, place, FLOOR, found.chances)
+            error = math.sqrt(p * (1 - p) / 20_000)
+            assert seen[place] / 20_000 == pytest.approx(p, abs=5 * error)
+
+
+def test_spread_orders_keep_away_from_what_has_been_asked(known) -> None:
+    """The first of a core-set changes with what is known; its twin in the pool never comes."""
+    queue = known.queue
+    before = order_of(queue.waiting(ALL, now=NOW), "coreset", queue.signals(ALL))[0]
+    number = next(k for k in range(8) if suggestion(k).id == before)
+    twin = (number + 1) % 8
+    queue.put_signals(DATASET, VERSION, {suggestion(twin).id: signals_of(number)})
+    known.append(NewEvent.of(decision(number)))
+    for _ in range(6):
+        got = order_of(queue.waiting(ALL, now=NOW), "coreset", queue.signals(ALL))[0]
+        assert got != suggestion(twin).id
+        number = next(k for k in range(8) if suggestion(k).id == got)
+        known.append(NewEvent.of(decision(number)))
+
+
+def test_a_strategy_without_its_signals_says_what_is_missing(store) -> None:
+    with pytest.raises(UsageError, match=r"'badge' needs embedding.*Fill the queue"):
+        draw(store.queue, ALL, USER, now=NOW, strategy="badge")
+    with pytest.raises(UsageError, match="no order 'best'"):
+        draw(store.queue, ALL, USER, now=NOW, strategy="best")
+
+
+def test_a_part_is_asked_by_the_strategy_that_it_was_given_last(known) -> None:
+    assert next_draw(known.queue, ALL, USER, now=NOW).strategy == "margin"
+    known.queue.set_order(ALL, "size", now=NOW)
+    known.queue.set_order(ALL, "contact", now=NOW)
+    assert next_draw(known.queue, ALL, USER, now=NOW).strategy == "contact"
+    other = replace(ALL, segments=(suggestion(0).site.segment,))
+    assert next_draw(known.queue, other, USER, now=NOW).strategy == "margin"
+    largest = order_of(known.queue.waiting(ALL, now=NOW), "size", known.queue.signals(ALL))
+    assert largest == [suggestion(n).id for n in reversed(range(8))]
+
+
+def test_what_is_left_is_told_from_the_random_draws(known) -> None:
+    """Every draw at random; the joins with an even number are true."""
+    known.queue.set_order(ALL, "random", now=NOW)
+    later = time.time() - 1000
+    for k in range(5):
+        got = draw(known.queue, ALL, USER, now=later + k)
+        number = next(n for n in range(8) if suggestion(n).id == got.site)
+        verdict = Verdict.REJECT if number % 2 else Verdict.ACCEPT
+        known.append(NewEvent.of(decision(number, verdict)))
+    said = missed_in(known.queue, ALL, now=later + 9)
+    found = said["join"]["found"]
+    assert said["join"]["random_answers"] == 5
+    assert said["join"]["of_them_true"] == found
+    assert said["join"]["interval"][0] <= 4 - found <= said["join"]["interval"][1] <= 3
+    assert said["cut"]["interval"] == [0, 0]
+    assert not said["join"]["stop"]["stop"]

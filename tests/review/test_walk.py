@@ -124,7 +124,7 @@ def world(tmp_path: Path):
 
 def test_q_leads_to_what_the_draw_says(world: World) -> None:
     world.fill()
-    order = [w.site for w in ranked(world.store.queue.waiting(BOX, now=world.now))]
+    order = [w.site for w in ranked(world.store.queue.waiting(BOX, now=world.now)).sites]
     text = world.q()
     drawn = world.session.screen.list.drawn
     assert world.session.screen.selected == drawn.site
@@ -289,7 +289,7 @@ def test_p_interrupts_and_q_comes_back(world: World) -> None:
 def test_a_site_that_is_gone_is_marked_stale_and_the_next_one_shown(world: World) -> None:
     world.fill()
     n = sum(world.states().values())
-    order = [w.site for w in ranked(world.store.queue.waiting(BOX, now=world.now))]
+    order = [w.site for w in ranked(world.store.queue.waiting(BOX, now=world.now)).sites]
     world.assistant.gone = set(order[: n // 2])
     seen: list[str] = []
     world.session.on_change = lambda: seen.append(world.session.screen.status.text)
