@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from beads import bead_dataset
 
+from cb2_assist.learning.strategies.registry import STRATEGIES
 from cb2_assist.settings import BACKENDS
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -122,3 +123,50 @@ def test_every_example_is_tested_here():
     names = [p.name for p in EXAMPLES.glob("*.py")]
     assert len(names) >= 3
     assert all(f'"{name}"' in text for name in names)
+
+
+def test_the_confidence_is_held_against_the_truth(tmp_path, tiny_model_folder):
+    dataset = bead_dataset(tmp_path / "beads")
+    words = (dataset, "--model", tiny_model_folder, "--labels", 40)
+    lines = run("confidence_on_truth.py", *words, home=tmp_path).stdout.splitlines()
+
+    assert lines[0].startswith("bead")
+    assert "no label from it" in lines[0]
+    assert [line.split()[0] for line in lines[1:]] == ["ECE-15", "95th", "observed", "after"]
+    assert 0 <= float(lines[1].split(",")[0].split()[-1]) <= 0.5
+
+
+def test_the_table_of_the_ablation_names_runs_seeds_and_intervals(tmp_path):
+    """`accuracy_ablation.py` as a whole takes hours; its cheapest runs are made on toy volumes."""
+    for name in ("fib25-ws", "fib25-ffn", "tiny_fib", "gala_train"):
+        bead_dataset(tmp_path / "data" / name)
+    words = (tmp_path / "data", tmp_path / "out", "--only", "no such run")
+    run("accuracy_ablation.py", *words, home=tmp_path)
+    f = {"n": 9, "ap": 0.5, "balanced_accuracy": [0.9, 0.8, 1.0], "auroc": [0.9, 0.8, 1.0]}
+    f |= {"ece15": [0.1, 0.0, 0.2], "p": []}
+    for seed, value in enumerate((0.5, 0.7)):
+        one = {"run": "trees", "seconds": 1, "cpu_seconds": 60, "a set": f}
+        one["a set"] = {**f, "balanced_accuracy": [value, 0.4, 0.8]}
+        path = tmp_path / "out" / "runs" / f"trees-seed{seed}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(one))
+    run("accuracy_ablation.py", *words, home=tmp_path)
+    table = (tmp_path / "out" / "table.md").read_text()
+
+    assert "## a set" in table
+    assert "| trees | 2 | 9 | 0.600 (0.500-0.700) [0.400, 0.800] |" in table
+
+
+def test_the_cost_of_every_strategy_is_measured(tmp_path):
+    lines = run("strategy_times.py", 300, 20, 5, home=tmp_path).stdout.splitlines()
+
+    assert lines[0].startswith("5 of 300 sites")
+    assert [line.split()[0] for line in lines[1:]] == list(STRATEGIES)
+    assert all(line.endswith("MiB") for line in lines[1:])
+
+
+def test_what_is_left_is_held_against_the_truth(tmp_path):
+    lines = run("what_was_missed.py", 3, home=tmp_path).stdout.splitlines()
+
+    assert [int(line.split()[0]) for line in lines[1:]] == [100, 200, 400, 800]
+    assert all("interval held in" in line for line in lines[1:])

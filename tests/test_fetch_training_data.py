@@ -20,10 +20,11 @@ from types import ModuleType
 import h5py
 import numpy as np
 import pytest
-from conftest import REPO
 from PIL import Image
 
 from cb2_assist.datasets.local import open_dataset_file
+
+REPO = Path(__file__).resolve().parents[1]
 
 PROGRAM = REPO / "examples" / "fetch_training_data.py"
 SHAPE_ZYX = (12, 20, 16)

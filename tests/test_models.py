@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPO
 
 from cb2_assist.model.checkpoint import MAX_BYTES
 from cb2_assist.settings import DEFAULT_MODEL
+
+REPO = Path(__file__).resolve().parents[1]
 
 MODELS = sorted(p.parent for p in (REPO / "models").glob("*/card.json"))
 UNSTATED = ("", "unknown", "none", "not stated", "other")

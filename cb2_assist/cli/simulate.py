@@ -63,6 +63,7 @@ def simulate(
     dataset_file: Path | None,
     model: Path | None,
     device: str,
+    backend: str,
     truth: str | None,
     strategies: tuple[str, ...],
     decisions: int,
@@ -113,7 +114,7 @@ def simulate(
     )
 
     def judge() -> Assistant:
-        return build_assistant(choice, model=model, device=device)
+        return build_assistant(choice, model=model, device=device, backend=backend)
 
     source = open_dataset(choice.file or str(choice.name))
     try:

@@ -46,9 +46,9 @@ def standin(
     set at URL/standin/faults, what was asked is at URL/standin/requests.
     """
     choice = chosen(dataset, dataset_file)
-    from cb2_assist.datasets.demo import cache_folder
     from cb2_assist.datasets.meter import Meter
     from cb2_assist.datasets.registry import open_dataset
+    from cb2_assist.resources import cache_folder
     from cb2_assist.settings import login_name
     from cb2_assist.standin.deployment import Account, Names
     from cb2_assist.standin.served import kept_served

@@ -115,7 +115,7 @@ class Candidate:
     At most one of the joins at an end is right. None: a cut, or a join at no end.
     """
     affinity: float | None = None
-    """0..1, how strongly the automatic segmentation's graph holds the two together; None where
+    """How strongly the automatic segmentation's graph holds the two together; None where
     there is no graph, or no edge of it."""
 
 

@@ -218,7 +218,7 @@ class GraphEdge(Protocol):
 
     @property
     def affinity(self) -> float:
-        """0..1, how strongly the automatic segmentation holds the two together."""
+        """How strongly the automatic segmentation holds the two together: 0 or more, no unit."""
 
 
 class Route(Protocol):

@@ -49,7 +49,7 @@ from cb2_assist.views.site import build_window
 
 _THICK = 1.5
 """Sections this many times thicker than pixels look different when seen from the side."""
-_OOD_SAMPLE = 300
+_OOD_SAMPLE = 1000
 """Training decisions of each part behind the out-of-distribution reference."""
 _CHIMERAS = 300
 """Held-out decisions of each part of which chimeras are made."""

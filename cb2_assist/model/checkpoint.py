@@ -103,6 +103,8 @@ def save_model(
         "weights": {"file": WEIGHTS, "sha256": sha256_of(path), "bytes": size},
     }
     (folder / CARD).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    # safetensors makes its file for its owner alone; whoever may read the card may read the weights
+    path.chmod((folder / CARD).stat().st_mode)
     return whole
 
 

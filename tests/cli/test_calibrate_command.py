@@ -10,9 +10,9 @@ from calibration_makers import drawn_decisions, scored_sites
 from test_suggest_and_score import AT, one_line, refused
 
 from cb2_assist.app import saved_state_file
-from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.labels.store import NewEvent, open_store
 from cb2_assist.model.card import check_card
+from cb2_assist.model.network import TOKEN_NAMES
 from cb2_assist.suggestions.calibration import calibrator_from_card
 from cb2_assist.suggestions.recalibration import Recalibration, logit, sigmoid
 
@@ -28,7 +28,7 @@ def labels(tmp_path, tiny_model_folder):
     made = drawn_decisions(
         z,
         yes,
-        views=(*VIEW_NAMES, "features"),
+        views=TOKEN_NAMES,
         dataset="neurites",
         model_sha256=card.sha256,
         calibrator=calibrator_from_card(card.card).id,

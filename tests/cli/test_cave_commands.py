@@ -59,7 +59,7 @@ def test_suggest_answers_as_on_the_same_volume_on_disk(call, world, model, neuri
     assert as_answered(graph) == as_answered(disk)
     assert {s["kind"] for s in graph["suggestions"]} == {"join", "cut"}
     join = next(s for s in graph["suggestions"] if s["kind"] == "join")
-    assert 0 <= join["affinity"] <= 1
+    assert join["affinity"] > 0
     assert all(int(part) >> 56 == 1 for part in join["supervoxels"])
     assert graph["timestamp"].endswith("Z")
     assert disk["timestamp"] is None
@@ -168,7 +168,7 @@ class TestAsking:
         return found
 
     def open(self) -> object:
-        return options.open_assistant("minnie65", None, None, "cpu")
+        return options.open_assistant("minnie65", None, None, "cpu", "auto")
 
     def test_it_is_asked_kept_and_used(self, opened, monkeypatch, capsys) -> None:
         monkeypatch.setattr("sys.stdin.isatty", lambda: True)

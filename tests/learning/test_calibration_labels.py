@@ -117,7 +117,7 @@ def asked(n_sites, n_draws, seed):
     waiting = [Waiting(f"{k:05}", Kind.JOIN, s, s, 0) for k, s in enumerate(score.tolist())]
     out = []
     for number in range(n_draws):
-        sites = ranked(waiting)
+        sites = ranked(waiting).sites
         p = pick(len(sites), seed * 10_000 + number)
         k = int(sites[p.place].site)
         waiting.remove(sites[p.place])

@@ -103,12 +103,12 @@ def test_what_is_absent_is_absent_to_the_network(tmp_path) -> None:
     row = stored(tmp_path, em_xz=None)
     seen = decode(row, VIEWS, use_geometry=True, use_em=True)
     assert seen is not None
-    assert seen.present.tolist() == [True] * 3 + [True, False, True, False]
+    assert seen.present.tolist() == [True] * 3 + [True, False, True, False, False]
     assert seen.input.geometry.shape == (3, 7, 32, 32)
     assert seen.input.em.shape == (3, 3, 32, 32)
     only_em = decode(row, VIEWS, use_geometry=False, use_em=True)
     assert only_em is not None
-    assert only_em.present.tolist() == [False] * 3 + [True, False, True, False]
+    assert only_em.present.tolist() == [False] * 3 + [True, False, True, False, False]
     assert decode(row, VIEWS, use_geometry=False, use_em=False) is None
 
 

@@ -137,25 +137,28 @@ def test_a_chimera_is_made_of_usual_numbers_that_do_not_belong_together():
     n = 40
     mark = np.arange(n)
     part = Part(
-        "p",
-        np.broadcast_to(mark[:, None, None], (n, 2, 2)).astype(np.float16),
-        np.broadcast_to(mark[:, None, None], (n, 2, 2)).astype(np.uint8),
-        np.stack([mark, mark + 100.0], 1).astype(np.float32),
-        np.zeros(n, np.int64),
-        mark % 2 == 0,
-        mark,
-        np.zeros((n, 3)),
-        mark,
-        mark.astype(np.uint64),
-        mark.astype(np.uint64),
+        name="p",
+        geometry=np.broadcast_to(mark[:, None, None], (n, 2, 2)).astype(np.float16),
+        em=np.broadcast_to(mark[:, None, None], (n, 2, 2)).astype(np.uint8),
+        features=np.stack([mark, mark + 100.0], 1).astype(np.float32),
+        neighbours=np.broadcast_to(mark[:, None, None, None], (n, 1, 2, 3)).astype(np.float32),
+        contacts=np.full((n, 1, 2), -1, np.int8),
+        task=np.zeros(n, np.int64),
+        answer=mark % 2 == 0,
+        sample_type=np.full(n, "touching_pair"),
+        group=mark,
+        point_nm=np.zeros((n, 3)),
+        z=mark,
+        segment=mark.astype(np.uint64),
+        partner=mark.astype(np.uint64),
     )
 
     mixed = chimeras(part, seed=0)
 
-    for name in ("geometry", "em", "features"):
+    for name in ("geometry", "em", "features", "neighbours"):
         np.testing.assert_array_equal(np.sort(getattr(mixed, name), 0), getattr(part, name))
     apart = [mixed.geometry[:, 0, 0], mixed.em[:, 0, 0], mixed.features[:, 0]]
-    apart.append(mixed.features[:, 1] - 100)
+    apart += [mixed.features[:, 1] - 100, mixed.neighbours[:, 0, 0, 0]]
     for i, a in enumerate(apart):
         for b in apart[:i]:
             assert (a == b).mean() < 0.2

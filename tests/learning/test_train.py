@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from beads import PLANE, TOP, bead_dataset, bead_volume
-from conftest import REPO
 from fixtures_model import TINY_NETWORK, TINY_VIEWS
 from fixtures_training import STEADY_NETWORK
 from safetensors.torch import load_file
@@ -38,6 +37,8 @@ from cb2_assist.learning.train import (
 )
 from cb2_assist.learning.trainer import Trainer
 from cb2_assist.model.network import MultiTaskViT
+
+REPO = Path(__file__).resolve().parents[2]
 
 RECIPE = Recipe(epochs=2, batch=32)
 ALONE = Team(0, 1, torch.device("cpu"))

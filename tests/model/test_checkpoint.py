@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from fixtures_model import BASE_RATES, TINY_VIEWS, tiny_network
+from fixtures_model import BASE_RATES, TINY_VIEWS, tiny_model, tiny_network
 from safetensors.torch import load_file, save_file
 
 from cb2_assist.core.errors import ModelError
@@ -243,3 +243,10 @@ def test_weights_that_are_no_numbers_are_refused(folder, value):
     change_weights(folder, spoil)
     with pytest.raises(ModelError, match=r"NaN or infinity \(network\.heads\.join\.weight\)"):
         load_model(folder)
+
+
+def test_who_may_read_the_card_may_read_the_weights(tmp_path):
+    folder = tiny_model(tmp_path / "m")
+    modes = {p.name: p.stat().st_mode for p in folder.iterdir()}
+
+    assert modes["weights.safetensors"] == modes["card.json"]

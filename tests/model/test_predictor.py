@@ -144,7 +144,9 @@ def test_a_gpu_s_batches_are_halved_until_they_fit(on_small_gpu, questions, one_
     assert on_small_gpu.encoder.tried[:4] == [16, 8, 4, 2]
     stacks, kinds = questions
     inputs = [network_input(s, on_small_gpu.model.views.image_px) for s in stacks]
-    every = on_small_gpu.subset_logits(inputs, np.ones((N, 7), bool), kinds, [range(7)])
+    every = on_small_gpu.subset_logits(
+        inputs, np.ones((N, N_TOKENS), bool), kinds, [range(N_TOKENS)]
+    )
     np.testing.assert_allclose(every[:, 0], one_by_one[:, 0], atol=1e-5)
     assert set(on_small_gpu.encoder.tried[4:]) == {2}
 
