@@ -126,6 +126,7 @@ class OpenvinoEncoder:
         content = exported(model)
         try:
             core = runtime.Core()
+            # pinned, all of its streams wait for the same core
             self._compiled = core.compile_model(
                 core.read_model(io.BytesIO(content)),
                 "CPU",
@@ -133,6 +134,7 @@ class OpenvinoEncoder:
                     "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
                     "INFERENCE_NUM_THREADS": threads,
                     "NUM_STREAMS": threads,
+                    "ENABLE_CPU_PINNING": False,
                 },
             )
         except Exception as e:
