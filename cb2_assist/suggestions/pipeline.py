@@ -49,7 +49,7 @@ from cb2_assist.views.features import has_interface
 from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
-from cb2_assist.views.surroundings import site_vector
+from cb2_assist.views.surroundings import site_vector, split_vector
 
 _EDGES_S = 5.0
 """Longest wait for what a graph says of contacts that the voxels have shown already."""
@@ -302,7 +302,7 @@ class Pipeline:
         """What was measured of a recent suggestion besides its score."""
         with self._lock:
             kept = self._recent.get(suggestion_id)
-        return Signals(kept[0].features, kept[2].embedding) if kept else None
+        return Signals(split_vector(kept[0].features)[0], kept[2].embedding) if kept else None
 
     def _look(self, at: PointNm, segment: SegmentId | None) -> tuple[PointNm, SegmentId, Cutout]:
         bounds, res = self.source.bounds, self.source.resolution

@@ -44,9 +44,10 @@ class Answering(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(length))
+        # said, or the next request may be sent into a connection that is about to close
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
-        self.close_connection = True
 
     def do_POST(self):
         self.do_GET()
