@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -103,8 +103,9 @@ def suggest(
     "--base-rate",
     default="state",
     show_default=True,
-    metavar="state|0..1",
-    help="For the confidence: the dataset's saved rate, or a number.",
+    metavar="state|auto|0..1",
+    help="For the confidence: the dataset's saved rate, an estimate from the scores of these sites "
+    "(which judges them twice; refused in words where it would not hold), or a number.",
 )
 def score(
     dataset: str | None,
@@ -123,7 +124,7 @@ def score(
     Each answer repeats id, kind, segment, partner and point_nm and adds score, confidence,
     interval and ood, or error.
     """
-    rate = _base_rate(base_rate)
+    rate = None if base_rate == "auto" else _base_rate(base_rate)
     if str(out) != "-" and out.exists() and sites.exists() and out.samefile(sites):
         raise UsageError(f"--sites and --out are both {out}. Write the answers to another file.")
     with ExitStack() as stack:
@@ -134,12 +135,39 @@ def score(
         if assistant.uncalibrated:
             click.echo(f"cb2-assist: {assistant.uncalibrated}", err=True)
         sink = stack.enter_context(_output(out))
-        for row in _scored(assistant, source, batch, rates):
+        lines: Iterable[str] = source
+        if base_rate == "auto":
+            lines = list(source)
+            rates = _estimated(assistant, lines, batch, model)
+        for row in _scored(assistant, lines, batch, rates):
             sink.write(json.dumps(row) + "\n")
 
 
+def _estimated(
+    assistant: Assistant, lines: Iterable[str], batch: int, folder: Path | None
+) -> dict[Kind, BaseRate]:
+    """Rates from the scores of the sites themselves; says what they are."""
+    from cb2_assist.learning.batch_rate import rates_from_scores
+    from cb2_assist.learning.recalibrate import Model
+    from cb2_assist.model.card import check_card
+    from cb2_assist.resources import resource_dir
+    from cb2_assist.settings import DEFAULT_MODEL
+    from cb2_assist.suggestions.calibration import calibrator_from_card
+
+    scores: dict[Kind, list[float]] = {kind: [] for kind in Kind}
+    for row in _scored(assistant, lines, batch, assistant.base_rates):
+        if "score" in row:
+            scores[Kind(row["kind"])].append(row["score"])
+    loaded = check_card(folder or resource_dir("models") / DEFAULT_MODEL)
+    own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
+    rates, words = rates_from_scores(scores, own, assistant.base_rates)
+    for line in words:
+        click.echo(f"cb2-assist: {line}", err=True)
+    return rates
+
+
 def _scored(
-    assistant: Assistant, lines: IO[str], batch: int, rates: dict[Kind, BaseRate]
+    assistant: Assistant, lines: Iterable[str], batch: int, rates: dict[Kind, BaseRate]
 ) -> Iterator[dict[str, Any]]:
     """Answers in order; lines that are no sites become errors in their place."""
     rows: list[tuple[dict[str, Any], Site | None, str]] = []
@@ -207,8 +235,7 @@ def _base_rate(text: str) -> BaseRate | None:
         value = -1.0
     if not 0 < value < 1:
         raise UsageError(
-            f"--base-rate takes state or a number between 0 and 1, got {text!r}. "
-            "Estimating it from the sites (auto) is not in this version."
+            f"--base-rate takes state, auto or a number between 0 and 1, got {text!r}."
         )
     return BaseRate(value, "given", 0)
 

@@ -248,7 +248,22 @@ def test_a_given_base_rate_moves_the_confidence(document, scored):
     assert even[0]["base_rate"] == {"value": 0.5, "source": "given", "n": 0}
 
 
-@pytest.mark.parametrize("rate", ["0", "1", "1.5", "often", "nan", "auto"])
+def test_an_estimate_that_is_refused_says_so_and_keeps_the_saved_rate(
+    call, where, document, tmp_path
+):
+    sites, out = tmp_path / "s.jsonl", tmp_path / "o.jsonl"
+    sites.write_text("".join(json.dumps(s) + "\n" for s in sites_of(document)))
+    words = ["--sites", sites, "--out", out, "--base-rate", "auto"]
+    code, _, err = call("score", *where, *words)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+
+    assert code == 0
+    for kind in ("join", "cut"):
+        assert f"{kind}: no estimate from these sites" in err
+    assert [r["confidence"] for r in rows] == [s["confidence"] for s in document["suggestions"]]
+
+
+@pytest.mark.parametrize("rate", ["0", "1", "1.5", "often", "nan", "AUTO"])
 def test_base_rates_that_cannot_be_are_wrong_usage(call, where, tmp_path, rate):
     words = ["--sites", tmp_path / "s", "--out", tmp_path / "o", "--base-rate", rate]
     one_line(call("score", *where, *words), 2, "--base-rate takes")
