@@ -152,7 +152,7 @@ def plots(result: Entry) -> tuple[str, ...]:
         rank = result["summary"][f"spearman_{bad}"][default]
         chart = Chart(
             f"{words} by distance",
-            f"mean distance ({WORDS[default]}): nearest to farthest cell",
+            "mean distance, nearest to farthest cell",
             words,
             [
                 Curve(
