@@ -164,7 +164,8 @@ WHERE a.people > (
   WHERE s.dataset = a.dataset AND s.version = a.version AND s.site = a.site AND s.is_answer = 1
     AND s.event_id > a.after_event)"""
 
-# what waits for another person is neither decided nor implied, although it has an answer
+# what waits for another person is neither decided nor implied, although it has an answer.
+# Repeats parts of the view above on purpose: a migration that was released is never changed again.
 _STATES_WITH_ASKS = """
 CREATE VIEW queue_states AS
 SELECT b.*,
