@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from typing import Any, NoReturn
 
 import click
@@ -86,6 +87,9 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="cb2-assist: %(levelname)s: %(message)s"
     )
+    # torch warns while the encoder is exported, in a thread: filters set there are lost when
+    # another thread, at its imports, puts back the ones it found
+    warnings.filterwarnings("ignore", message=".*might cause the trace to be incorrect")
     try:
         with patience(say=lambda text: click.echo(f"cb2-assist: {text}", err=True)):
             result: Any = cli.main(args=argv, prog_name="cb2-assist", standalone_mode=False)

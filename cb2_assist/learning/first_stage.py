@@ -119,7 +119,7 @@ def fit_first_stage(
 def judged(judges: tuple[Judge, Judge], data: Sides, batch: int = 2048) -> NDArray[np.float32]:
     """Graph values of rows by a pair judge and a contact judge."""
     pair, contact = judges
-    out = [np.zeros((0, 0), np.float32)][:0]
+    out: list[NDArray[np.float32]] = []
     with torch.inference_mode():
         for start in range(0, len(data.z), batch):
             s = slice(start, start + batch)

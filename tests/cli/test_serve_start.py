@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -137,3 +139,18 @@ def test_a_device_that_is_none_is_wrong_usage_at_once(words, device, capsys) -> 
         main([*words, "--device", device])
     assert stopped.value.code == 2
     assert "is not auto, cpu, cuda or cuda:N" in capsys.readouterr().err
+
+
+def test_what_torch_says_of_exporting_stays_quiet_and_the_rest_does_not() -> None:
+    program = (
+        "import warnings\n"
+        "from cb2_assist.cli import main\n"
+        "try:\n    main(['--version'])\nexcept SystemExit:\n    pass\n"
+        "warnings.warn('this might cause the trace to be incorrect')\n"
+        "warnings.warn('something else')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 0
+    assert "trace" not in done.stderr
+    assert "something else" in done.stderr
