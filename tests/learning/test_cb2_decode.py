@@ -38,7 +38,8 @@ def stored(tmp_path, sample_type="merge_edit", **changes) -> StoredDecision:
 
 
 def test_geometry_and_em_come_back_as_they_were_written() -> None:
-    array = np.load(io.BytesIO(geometry_blob(3)))["arr_0"]
+    with np.load(io.BytesIO(geometry_blob(3))) as file:
+        array = file["arr_0"]
     np.testing.assert_array_equal(read_geometry(geometry_blob(3)), array)
     em = read_em([png_blob(1), None, png_blob(2)], Kind.JOIN)
     assert em.shape == (3, 3, 224, 224)

@@ -105,7 +105,10 @@ def test_cells_of_another_request_are_not_taken_for_this_one(beads, model, few, 
 
 def test_what_the_shift_leaves_is_the_same_question(beads, model, few, tmp_path):
     assert run("--data", beads, "--model", model, "--shifts", few, "--out", tmp_path) == 0
-    cells = {p.stem: np.load(p) for p in (tmp_path / "cells").glob("*.npz")}
+    cells = {}
+    for path in (tmp_path / "cells").glob("*.npz"):
+        with np.load(path) as file:
+            cells[path.stem] = dict(file)
 
     assert len(cells) == 5
     for cell in cells.values():
