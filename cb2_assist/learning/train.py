@@ -69,24 +69,34 @@ class Examples:
     Args:
         parts: Prepared decisions.
         quotas: Least share of a sample type in the weight of its task's negatives.
+        rows: Which decisions of each part, bool; None: all.
 
     Raises:
         UsageError: A quota names an unknown type.
     """
 
-    def __init__(self, parts: Sequence[Part], quotas: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        quotas: Mapping[str, float] | None = None,
+        rows: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> None:
         self.parts = list(parts)
+        if rows is None:
+            rows = [np.ones(len(p), bool) for p in self.parts]
+        self.kept = np.concatenate(rows)
+        """Which decisions of all parts, one after the other, are in the list."""
         self.index = np.array(
             [(k, i) for k, p in enumerate(self.parts) for i in range(len(p))], np.int64
-        )
-        self.features = np.concatenate([p.features for p in self.parts])
-        self.task = np.concatenate([p.task for p in self.parts])
-        self.answer = np.concatenate([p.answer for p in self.parts])
-        self.group = np.concatenate([p.group for p in self.parts])
+        )[self.kept]
+        self.features = np.concatenate([p.features for p in self.parts])[self.kept]
+        self.task = np.concatenate([p.task for p in self.parts])[self.kept]
+        self.answer = np.concatenate([p.answer for p in self.parts])[self.kept]
+        self.group = np.concatenate([p.group for p in self.parts])[self.kept]
         self.graph = np.zeros((len(self.task), 0), np.float32)
         """Graph values, (n, `model.graph.GRAPH_NAMES`), once `Trainer.fit_graph` has made them; no
         column for networks without a graph."""
-        self.sample_type = np.concatenate([p.sample_type for p in self.parts])
+        self.sample_type = np.concatenate([p.sample_type for p in self.parts])[self.kept]
         self.weight = np.ones(len(self.task), np.float32)
         for task in np.unique(self.task):
             of = self.task == task

@@ -111,7 +111,7 @@ class Trainer:
         if not path.is_file() and self.team.lead:
             graph = self.net.graph.cpu()
             values = fit_first_stage(
-                graph, Sides.of(data.parts), seed=self.recipe.seed, say=self.say
+                graph, Sides.of(data.parts).take(data.kept), seed=self.recipe.seed, say=self.say
             )
             kept = {f"net.{k}": v.contiguous() for k, v in graph.state_dict().items()}
             temporary = path.with_suffix(".tmp")

@@ -463,11 +463,13 @@ def test_from_the_command_line_to_a_model_that_suggests(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ([], 2, "needs a calibration"),
+        ([], 2, "needs one calibration"),
         (["--val-z", "50:40"], 2, "LO:HI with LO < HI"),
         (["--val-z", "abc"], 2, "LO:HI"),
         (["--val-z", "30:90"], 2, "do not overlap"),
-        (["--val-z", "60:120", "--calibration-from", "m"], 2, "not both"),
+        (["--val-z", "60:120", "--calibration-from", "m"], 2, "2 of them are given"),
+        (["--val-z", "60:120", "--cross-fit", "3"], 2, "2 of them are given"),
+        (["--cross-fit", "1"], 2, "3<=x<=20"),
         (["--val-z", "60:120"], 1, "nowhere.toml"),
         (["--val-z", "60:120", "--px", "100"], 2, "must divide 224"),
         (["--val-z", "60:120", "--lr", "0"], 2, "above 0"),
