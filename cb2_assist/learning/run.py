@@ -150,6 +150,7 @@ def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
     if not trainer.resume():
         trainer.fit_scale(data)
     trainer.fit_graph(data)
+    trainer.fit_teacher(data)
 
     def watch(net: MultiTaskViT, epoch: int) -> dict[str, Any]:
         found = validate(net, validation)
@@ -186,6 +187,7 @@ def _fold(
     if not trainer.resume():
         trainer.fit_scale(data)
     trainer.fit_graph(data)
+    trainer.fit_teacher(data)
     if not trainer.run(data, minutes=minutes):
         say(f"{name}: time is up at step {trainer.step}; the same command goes on from here")
         return None

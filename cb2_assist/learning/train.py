@@ -35,7 +35,7 @@ class Rows:
     features: NDArray[np.float32]
     graph: NDArray[np.float32]
     task: NDArray[np.int64]
-    answer: NDArray[np.bool_]
+    target: NDArray[np.float32]
     weight: NDArray[np.float32]
     geometry: NDArray[np.float32]
     geometry_of: NDArray[np.int64]
@@ -93,6 +93,9 @@ class Examples:
         self.task = np.concatenate([p.task for p in self.parts])[self.kept]
         self.answer = np.concatenate([p.answer for p in self.parts])[self.kept]
         self.group = np.concatenate([p.group for p in self.parts])[self.kept]
+        self.z = np.concatenate([p.z for p in self.parts])[self.kept]
+        self.target = self.answer.astype(np.float32)
+        """What is learnt, 0..1: the answer, moved by `Trainer.fit_teacher`."""
         self.graph = np.zeros((len(self.task), 0), np.float32)
         """Graph values, (n, `model.graph.GRAPH_NAMES`), once `Trainer.fit_graph` has made them; no
         column for networks without a graph."""
@@ -157,7 +160,7 @@ def step_rows(data: Examples, rows: NDArray[np.int64], draws: Sequence[Draw], pe
         features=data.features[rows],
         graph=data.graph[rows],
         task=data.task[rows],
-        answer=data.answer[rows],
+        target=data.target[rows],
         weight=data.weight[rows],
         geometry=np.stack(geometry) if geometry else np.zeros((0, 7, px, px), np.float32),
         geometry_of=np.array(g_of, np.int64),
@@ -180,7 +183,7 @@ def step_loss(
         return torch.from_numpy(np.ascontiguousarray(x)).to(device)
 
     B = len(rows.task)
-    task, target = to(rows.task), to(rows.answer).float()
+    task, target = to(rows.task), to(rows.target)
     target = target * (1 - recipe.smoothing) + 0.5 * recipe.smoothing
     weight = to(rows.weight)
     absent = torch.ones(B, N_TOKENS, dtype=torch.bool, device=device)

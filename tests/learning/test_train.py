@@ -75,6 +75,7 @@ def trainer(folder, data, recipe=RECIPE, network=STEADY_NETWORK):
     if not made.resume():
         made.fit_scale(data)
     made.fit_graph(data)
+    made.fit_teacher(data)
     return made
 
 
@@ -372,6 +373,31 @@ def test_a_quota_moves_weight_between_negatives_only(data):
     assert lifted.weight[hard].sum() / lifted.weight[no].sum() == pytest.approx(0.3, rel=1e-4)
     assert lifted.weight[no].sum() == pytest.approx(plain.weight[no].sum(), rel=1e-4)
     assert (lifted.weight[plain.answer] == plain.weight[plain.answer]).all()
+
+
+def test_the_target_is_part_answer_part_second_opinion_and_kept(data, tmp_path, monkeypatch):
+    asked = []
+
+    def opinions(measured, answer, *_args, **_kwargs):
+        asked.append(measured.shape)
+        return np.full(len(answer), 0.8, np.float32)
+
+    monkeypatch.setattr("cb2_assist.learning.trainer.opinions", opinions)
+    answer = data.answer.astype(float)
+    for recipe, wanted in (
+        (dataclasses.replace(RECIPE, teacher=0.0), answer),
+        (RECIPE, 0.5 * answer + 0.4),
+        (dataclasses.replace(RECIPE, teacher=0.25), 0.75 * answer + 0.2),
+    ):
+        data.target = data.answer.astype(np.float32)
+        trainer(tmp_path / "run", data, recipe)
+        assert data.target == pytest.approx(wanted)
+    assert asked == [(len(data), data.features.shape[1] + data.graph.shape[1])]
+
+    short = Examples(data.parts, rows=[np.arange(len(p)) > 0 for p in data.parts])
+    short.graph = data.graph[: len(short)]
+    with pytest.raises(ModelError, match="another --out"):
+        trainer(tmp_path / "run", short, RECIPE)
 
 
 def test_each_answer_weighs_half_of_its_task(data):
