@@ -101,38 +101,56 @@ class Graph:
         """The object of one node at a time."""
         return SegmentId(int(self.roots(np.array([node], np.uint64), at)[0]))
 
-    def is_latest(self, root: SegmentId) -> bool:
-        """Whether no edit has replaced an object. An id that the graph does not know: False."""
+    def life_of(self, root: SegmentId, at: datetime | None = None) -> tuple[datetime | None, bool]:
+        """When an object came to be, and whether no edit had replaced it at a time; None is now.
+
+        Returns:
+            None and False for an id that the graph does not know.
+        """
         client, ids = self._client("graph"), np.array([root], np.uint64)
-        got = self.ask("whether the segment is still current", lambda: client.is_latest_roots(ids))
-        return bool(got[0])
-
-    def born(self, root: SegmentId) -> datetime | None:
-        """When an object came to be; None for one that the graph does not know."""
         with self._lock:
-            if root in self._born:
-                return self._born[root]
-        client = self._client("graph")
-        got = self.ask(
-            "the age of the segment", lambda: client.get_root_timestamps(root, latest=False)
-        )
+            born = self._born.get(root)
+        asked = [self.submit(lambda: client.is_latest_roots(ids, timestamp=at))]
+        if born is None:
+            asked.append(self.submit(lambda: client.get_root_timestamps(root, latest=False)))
+        words = f"{self._host}: whether the segment is still current"
+        latest, *times = wait_for(asked, words, ANSWER_S)
         # ids that the server does not know are left out of its answer
-        if not len(got):
-            return None
-        at: datetime = got[0]
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-        with self._lock:
-            self._born[root] = at
-        return at
+        if times and len(times[0]):
+            made: datetime = times[0][0]
+            born = made.replace(tzinfo=UTC) if made.tzinfo is None else made
+            with self._lock:
+                self._born[root] = born
+        return born, bool(latest[0])
 
-    def successors(self, root: SegmentId) -> list[SegmentId]:
-        """What stands in the place of an object that edits replaced; empty when not known."""
+    def successors(self, root: SegmentId, at: datetime | None = None) -> list[SegmentId]:
+        """What stands in the place of an object that edits had replaced at a time; None is now.
+
+        Returns:
+            Empty when it is not known.
+        """
         client = self._client("graph")
         try:
-            got = self.ask("what replaced the segment", lambda: client.get_latest_roots(root))
+            got = self.ask(
+                "what replaced the segment", lambda: client.get_latest_roots(root, timestamp=at)
+            )
+            heirs = [SegmentId(int(i)) for i in got if int(i) != root]
+            # its lineage may end in objects that are not the latest either
+            return [
+                h for h, is_good in zip(heirs, self._are_latest(heirs, at), strict=True) if is_good
+            ]
         except AssistError:
             return []
-        return [SegmentId(int(i)) for i in got if int(i) != root]
+
+    def _are_latest(self, roots: list[SegmentId], at: datetime | None) -> list[bool]:
+        if not roots:
+            return []
+        client, ids = self._client("graph"), np.array(roots, np.uint64)
+        got = self.ask(
+            "whether the segment is still current",
+            lambda: client.is_latest_roots(ids, timestamp=at),
+        )
+        return [bool(v) for v in got]
 
     def parts(self, root: SegmentId, box: BoxVx | None = None) -> Ids:
         """Nodes of layer 2 of an object, one a connected piece in a chunk.
@@ -207,6 +225,8 @@ class Graph:
         ):
             if (of_a == root) == (of_b == root) or BACKGROUND in (of_a, of_b):
                 continue
+            if not math.isfinite(affinity):
+                continue  # a person's edge, which says nothing of the automatic segmentation
             own, other, segment = (a, b, of_b) if of_a == root else (b, a, of_a)
             best[own, other] = Neighbour(
                 SegmentId(segment), SegmentId(own), SegmentId(other), float(affinity), float(area)

@@ -41,6 +41,7 @@ from cb2_assist.settings import SNAP_NM
 _VOLUME_KEYS = ("@type", "type", "data_type", "num_channels", "scales")
 _PARTS_TRIED = 12
 """Parts of a segment in which a voxel of it is looked for."""
+_HEIRS_NAMED = 8
 
 
 class CaveSource:
@@ -214,39 +215,79 @@ class CaveSource:
 
         A part (supervoxel) means the object that it belongs to. An object that is newer than the
         state that is read, or that edits have replaced, moves an editable graph's state on to now;
-        a replaced one then means whatever holds the point.
+        a replaced one then means what came of it: if that is several objects, the one at the point.
 
         Returns:
             The object, and what to tell when another one has taken its place; else empty.
 
         Raises:
-            SegmentNotFoundError: That id is no object of this graph.
+            SegmentNotFoundError: That id is no object of this graph, or several have replaced it
+                and none of them is at the point.
             DatasetError: The graph cannot be asked.
         """
-        graph = self._graph
+        root, is_current = self._found(segment)
+        if is_current:
+            return root, ""
+        heirs = self._graph.successors(root, self._kept_time())
+        here = self.segment_at(point) if self._is_inside(point) else BACKGROUND
+        if here != BACKGROUND and (here in heirs or not heirs):
+            by = f" by {len(heirs)} objects" if len(heirs) > 1 else ""
+            return (
+                here,
+                f"Edits have replaced {root}{by}; this is about {here}, which is there now.",
+            )
+        return self._only_heir(root, heirs)
+
+    def latest(self, segment: SegmentId) -> tuple[SegmentId, str]:
+        """As `current`, where no point is known."""
+        root, is_current = self._found(segment)
+        if is_current:
+            return root, ""
+        return self._only_heir(root, self._graph.successors(root, self._kept_time()))
+
+    def _found(self, segment: SegmentId) -> tuple[SegmentId, bool]:
+        """An object, or the one that a part belongs to, and whether it is current."""
         if not self._is_node(segment):
             raise self._no_object(segment)
-        if not is_root(graph.shape, segment):
-            found = graph.root_of(segment, self._time())
-            if found == BACKGROUND:
-                raise self._no_object(segment)
-            if self._stack.pinned or graph.is_latest(found):
-                return found, ""
-            self.refresh()
-            return graph.root_of(segment, self._time()), ""
-        if self._stack.pinned:
-            return segment, ""
-        latest, born = graph.is_latest(segment), graph.born(segment)
-        if born is None:
+        if is_root(self._graph.shape, segment):
+            return segment, self._is_current(segment)
+        root, is_current = self._owner(segment), False
+        if root != BACKGROUND and not (is_current := self._is_current(root)):
+            # the state has moved on, and the part belongs to something in it
+            root = self._owner(segment)
+            is_current = root != BACKGROUND and self._is_current(root)
+        if root == BACKGROUND:
             raise self._no_object(segment)
-        if born > self._time() or not latest:
+        return root, is_current
+
+    def _owner(self, part: SegmentId) -> SegmentId:
+        return self._graph.root_of(part, self._time())
+
+    def _is_current(self, root: SegmentId) -> bool:
+        """Whether an object exists in the state that is read, which moves on if it may."""
+        at = self._kept_time()
+        born, latest = self._graph.life_of(root, at)
+        if born is None:
+            raise self._no_object(root)
+        if at is not None:
+            if born > at:
+                raise SegmentNotFoundError(
+                    f"Segment {root} was made by an edit of {iso(born)}, and {self._info.name} "
+                    f"keeps the state of {iso(at)}. Point at what is there in that state and "
+                    "press p."
+                )
+        elif born > self._time() or not latest:
             self.refresh()
-        if latest:
-            return segment, ""
-        here = self.segment_at(point) if self._is_inside(point) else BACKGROUND
-        if here == BACKGROUND:
-            raise self._replaced(segment)
-        return here, f"Edits have replaced {segment}; this is about {here}, which is there now."
+        return latest
+
+    def _kept_time(self) -> datetime | None:
+        """The state that is kept for good; None where it moves on."""
+        return self._time() if self._stack.pinned else None
+
+    def _only_heir(self, root: SegmentId, heirs: list[SegmentId]) -> tuple[SegmentId, str]:
+        if len(heirs) == 1:
+            return heirs[0], f"Edits have replaced {root}; this is about {heirs[0]}."
+        raise self._replaced(root, heirs)
 
     def supervoxels(self, site: Site) -> tuple[SegmentId, SegmentId | None]:
         """The parts of the two sides nearest to a site: they stay what they are for ever.
@@ -319,12 +360,22 @@ class CaveSource:
             "p, or give an id from this dataset."
         )
 
-    def _replaced(self, segment: SegmentId) -> SegmentNotFoundError:
-        instead = ", ".join(map(str, self._graph.successors(segment)[:8]))
+    def _replaced(
+        self, segment: SegmentId, heirs: list[SegmentId] | None = None
+    ) -> SegmentNotFoundError:
+        if heirs is None:
+            heirs = self._graph.successors(segment, self._kept_time())
         text = f"Segment {segment} is no object of {self._info.name} any more"
-        if instead:
+        names = ", ".join(map(str, heirs[:_HEIRS_NAMED]))
+        if len(heirs) > 1:
+            more = f" and {len(heirs) - _HEIRS_NAMED} more" if len(heirs) > _HEIRS_NAMED else ""
             return SegmentNotFoundError(
-                f"{text}: edits have replaced it by {instead}. Ask about one of those."
+                f"{text}: edits have cut it into {len(heirs)} objects, {names}{more}. Which one is "
+                "meant? Point at it and press p."
+            )
+        if heirs:
+            return SegmentNotFoundError(
+                f"{text}: edits have replaced it by {names}. Ask about that one."
             )
         return SegmentNotFoundError(f"{text}. Point at what is there now and press p.")
 
