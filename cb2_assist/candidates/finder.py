@@ -200,7 +200,7 @@ def _contact(
 
 
 def _held(affinity: float | None) -> str:
-    return "" if affinity is None else f", affinity {affinity:.2g} in the graph"
+    return "" if affinity is None else f", affinity {affinity:.3g} in the graph"
 
 
 def _facing(segment: SegmentId, found: Facing, affinity: Mapping[SegmentId, float]) -> Candidate:

@@ -101,6 +101,12 @@ class Graph:
         """The object of one node at a time."""
         return SegmentId(int(self.roots(np.array([node], np.uint64), at)[0]))
 
+    def born(self, root: SegmentId) -> datetime | None:
+        """When an object came to be; None for one that the graph does not know."""
+        if root in self._born:
+            return self._born[root]
+        return self.ask("the age of the segment", self._birth_of(root))
+
     def life_of(self, root: SegmentId, at: datetime | None = None) -> tuple[datetime | None, bool]:
         """When an object came to be, and whether no edit had replaced it at a time; None is now.
 
@@ -108,20 +114,26 @@ class Graph:
             None and False for an id that the graph does not know.
         """
         client, ids = self._client("graph"), np.array([root], np.uint64)
-        with self._lock:
-            born = self._born.get(root)
-        asked = [self.submit(lambda: client.is_latest_roots(ids, timestamp=at))]
-        if born is None:
-            asked.append(self.submit(lambda: client.get_root_timestamps(root, latest=False)))
+        latest = self.submit(lambda: client.is_latest_roots(ids, timestamp=at))
+        if root not in self._born:
+            wait_for([self.submit(self._birth_of(root))], f"{self._host}: its age", ANSWER_S)
         words = f"{self._host}: whether the segment is still current"
-        latest, *times = wait_for(asked, words, ANSWER_S)
-        # ids that the server does not know are left out of its answer
-        if times and len(times[0]):
-            made: datetime = times[0][0]
-            born = made.replace(tzinfo=UTC) if made.tzinfo is None else made
-            with self._lock:
-                self._born[root] = born
-        return born, bool(latest[0])
+        (got,) = wait_for([latest], words, ANSWER_S)
+        return self._born.get(root), bool(got[0])
+
+    def _birth_of(self, root: SegmentId) -> Callable[[], datetime | None]:
+        client = self._client("graph")
+
+        def ask() -> datetime | None:
+            got = client.get_root_timestamps(root, latest=False)
+            # ids that the server does not know are left out of its answer
+            if not len(got):
+                return None
+            at: datetime = got[0]
+            self._born[root] = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+            return self._born[root]
+
+        return ask
 
     def successors(self, root: SegmentId, at: datetime | None = None) -> list[SegmentId]:
         """What stands in the place of an object that edits had replaced at a time; None is now.
