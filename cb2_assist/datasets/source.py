@@ -295,6 +295,13 @@ class GraphSource(Protocol):
             DatasetError: The graph cannot be asked.
         """
 
+    def extent_vx(self, segment: SegmentId) -> int:
+        """Voxels, as cutouts have them, of the chunks that an object goes through.
+
+        Raises:
+            DatasetError: The graph cannot be asked.
+        """
+
     def neighbours(
         self, segment: SegmentId, point: PointNm, reach_nm: float
     ) -> Sequence[GraphEdge] | None:

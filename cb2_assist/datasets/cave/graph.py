@@ -37,6 +37,7 @@ _LONG_S = 180.0
 _AT_ONCE = 4
 _BATCH, _L2_BATCH = 50_000, 5_000
 _MOST_KEPT = 2_000_000
+_MOST_PARTS_KEPT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Graph:
         self._clients: dict[str, Any] = {}
         self._roots: dict[datetime, dict[int, int]] = {}
         self._born: dict[int, datetime] = {}
+        self._parts: dict[int, Ids] = {}
 
     def roots(self, nodes: Ids, at: datetime) -> Ids:
         """Objects that supervoxels (or other nodes) belonged to at a time; 0 stays 0.
@@ -171,12 +173,26 @@ class Graph:
             root: The object; an old one still has its parts.
             box: In voxels of the finest scale; widened to whole chunks. None is everywhere.
         """
-        client, bounds = self._client("graph"), _bounds(box)
-        got = self.ask(
-            "the parts of the segment",
-            lambda: client.get_leaves(root, bounds=bounds, stop_layer=2),
-        )
-        return np.asarray(got).astype(np.uint64)
+        with self._lock:
+            known = self._parts.get(root)
+        if known is None:
+            client, bounds = self._client("graph"), _bounds(box)
+            got = self.ask(
+                "the parts of the segment",
+                lambda: client.get_leaves(root, bounds=bounds, stop_layer=2),
+            )
+            known = np.asarray(got).astype(np.uint64)
+            if box is None and len(known):
+                self._keep_parts(root, known)
+            return known
+        return known if box is None else known[self.shape.touch(known, box)]
+
+    def _keep_parts(self, root: SegmentId, parts: Ids) -> None:
+        # an id names exactly the parts that it had when it was new
+        with self._lock:
+            self._parts[root] = parts
+            while len(self._parts) > 1 and sum(map(len, self._parts.values())) > _MOST_PARTS_KEPT:
+                self._parts.pop(next(iter(self._parts)))
 
     def edges(self, root: SegmentId) -> list[tuple[int, int]]:
         """Which parts of an object hang together."""

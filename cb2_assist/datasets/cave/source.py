@@ -324,6 +324,17 @@ class CaveSource:
             (x, y, z),
         )
 
+    def extent_vx(self, segment: SegmentId) -> int:
+        """Voxels, as cutouts have them, of the chunks that an object goes through.
+
+        Raises:
+            DatasetError: The graph cannot be asked.
+        """
+        shape = self._graph.shape
+        chunks = {shape.chunk_of(int(part)) for part in self._graph.parts(segment)}
+        scale = zip(self._finest, self.resolution, strict=True)
+        return round(len(chunks) * math.prod(shape.chunk) * math.prod(f / r for f, r in scale))
+
     def neighbours(
         self, segment: SegmentId, point: PointNm, reach_nm: float
     ) -> list[Neighbour] | None:
