@@ -272,13 +272,19 @@ def starting_cursor(
     source, info = assistant.source, assistant.info
     if segment == BACKGROUND:
         raise BadRequestError("--segment 0 is background. Give the id of a segment.")
+    # what was given is kept: the list says what has taken its place
+    given = segment
+    if at is None and segment is not None:
+        if isinstance(source, GraphSource):
+            segment, _ = source.latest(segment)
+        return Cursor(locate(source, info, segment), given)
     if at is None:
-        return None if segment is None else Cursor(locate(source, info, segment), segment)
+        return None
     if segment is not None and isinstance(source, GraphSource):
         segment, _ = source.current(segment, at)
     here = source.segment_at(at)
     if segment is None or here == segment:
-        return Cursor(at, segment)
+        return Cursor(at, given)
     near = BoxVx.around(at, SNAP_NM, source.resolution)
     if not (source.cutout(near).seg == segment).any():
         point = ", ".join(f"{v:.0f}" for v in at)
@@ -286,7 +292,7 @@ def starting_cursor(
             f"Segment {segment} is not within {SNAP_NM:.0f} nm of {point} nm; there is "
             f"{here or 'background'}. Leave out --at to start where the segment is."
         )
-    return Cursor(at, segment)
+    return Cursor(at, given)
 
 
 def run_server(

@@ -126,7 +126,9 @@ def test_the_wheel_holds_the_package_page_models_and_demo_and_nothing_else(
 def test_it_runs_from_the_wheel_alone(ask, program: Path) -> None:
     done = ask("--version")
     assert (done.returncode, done.stdout[:20]) == (0, "cb2-assist, version "), done.stderr
-    names = [d["name"] for d in json.loads(ask("datasets", "--json").stdout)["datasets"]]
+    names = [
+        d["name"] for d in json.loads(ask("datasets", "--offline", "--json").stdout)["datasets"]
+    ]
     assert "demo" in names
     health = ask("doctor", "--json")
     checks = {c["name"]: c for c in json.loads(health.stdout)["checks"]}

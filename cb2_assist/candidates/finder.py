@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
 from cb2_assist.candidates import joins
+from cb2_assist.candidates.along import Odd, Whole, ends_along, odd_places
 from cb2_assist.candidates.course import cells_of, course_of
 from cb2_assist.candidates.cuts import Cut, cuts
 from cb2_assist.candidates.ends import End, ends_near
@@ -18,6 +20,7 @@ from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import Candidate, Kind, SegmentId, Site
 from cb2_assist.datasets.source import Cutout
 from cb2_assist.views import partition
+from cb2_assist.views.partition import REACH_NM
 
 RADIUS_NM = 800.0
 """Candidates lie within this distance of the cursor."""
@@ -43,6 +46,9 @@ FACING_AREA_UM2 = 0.05
 """A certain continuation across a gap ranks like a contact of this area."""
 AT_END_NM = 100.0
 """A contact is at an end when its point is no farther from it than the end is thick, and this."""
+EDGE_PLACES = 2
+"""Contacts that the automatic segmentation holds together most strongly get so many of the places
+of joins, if their area alone gets them none."""
 __all__ = ["RADIUS_NM", "cutout_half_width_nm", "find", "warm_up"]
 
 _NM2_PER_UM2 = 1e6
@@ -57,6 +63,7 @@ def find(
     radius_nm: float = RADIUS_NM,
     kinds: Sequence[Kind] = (Kind.JOIN, Kind.CUT),
     limit: int = LIMIT,
+    whole: Callable[[], Whole] = Whole,
 ) -> list[Candidate]:
     """Joins across contacts and gaps, and cuts at necks and the like, around the cursor.
 
@@ -67,6 +74,7 @@ def find(
         radius_nm: Farthest distance of a candidate's point.
         kinds: What to look for.
         limit: Candidates at most, of both kinds together.
+        whole: What a graph says of the segment; asked when the voxels have been looked through.
 
     Returns:
         Joins, then cuts, each by falling prior; empty when there is nothing. Priors of the two
@@ -81,26 +89,30 @@ def find(
         searching = (
             other.submit(cuts, cutout, segment, at, radius_nm, seen) if Kind.CUT in kinds else None
         )
-        touching: list[Contact] = []
+        touching = contacts(cutout, segment, at, radius_nm) if Kind.JOIN in kinds else []
         ends: list[End] = []
+        if Kind.JOIN in kinds:
+            ends = ends_near(*seen, at, radius_nm + AT_END_NM)
+        known, odd = whole(), list[Odd]()
         across: list[Facing] = []
         if Kind.JOIN in kinds:
-            touching = contacts(cutout, segment, at, radius_nm)
-            ends = ends_near(*seen, at, radius_nm + AT_END_NM)
+            ends += ends_along(known, *cells, at, radius_nm + AT_END_NM, ends)
             across = _only_apart(facing(cutout, segment, ends, at, radius_nm), touching)
-        found_cuts = searching.result() if searching else []
+        if Kind.CUT in kinds:
+            odd = odd_places(known, *cells, at, radius_nm)
+        found_cuts = _cuts(segment, searching.result() if searching else [], odd)
     n_joins, n_cuts = _places(len(touching) + len(across), len(found_cuts), limit)
     n_across = min(
         len(across), max(n_joins * FACING_PLACES // JOIN_PLACES, n_joins - len(touching))
     )
-    touching.sort(key=lambda c: (-_contact_prior(c), tuple(c.point), c.partner))
+    held = known.affinity
+    touching = _first(touching, held, n_joins - n_across)
     found_joins = [
-        *(_contact(segment, c, _end_at(ends, c.point)) for c in touching[: n_joins - n_across]),
-        *(_facing(segment, f) for f in across[:n_across]),
+        *(_contact(segment, c, _end_at(ends, c.point), held) for c in touching),
+        *(_facing(segment, f, held) for f in across[:n_across]),
     ]
     found_joins.sort(key=lambda c: (-c.prior, tuple(c.site.point), c.site.partner or 0))
-    found = [*found_joins, *(_cut(segment, c) for c in found_cuts)]
-    return [*found_joins, *found[len(found_joins) :][:n_cuts]]
+    return [*found_joins, *found_cuts[:n_cuts]]
 
 
 def warm_up() -> None:
@@ -161,17 +173,37 @@ def _contact_prior(contact: Contact) -> float:
     return contact.area_nm2 / _NM2_PER_UM2 * contact.direct**DIRECT_POWER
 
 
-def _contact(segment: SegmentId, contact: Contact, end: End | None) -> Candidate:
+def _first(
+    touching: list[Contact], affinity: Mapping[SegmentId, float], places: int
+) -> list[Contact]:
+    """The contacts that are asked about: by prior, and the strongest edges of the graph."""
+    order = sorted(touching, key=lambda c: (-_contact_prior(c), tuple(c.point), c.partner))
+    held = sorted(
+        (c for c in order[places:] if c.partner in affinity), key=lambda c: -affinity[c.partner]
+    )
+    extra = held[: max(0, min(EDGE_PLACES, places - 1))]
+    return [*order[: places - len(extra)], *extra]
+
+
+def _contact(
+    segment: SegmentId, contact: Contact, end: End | None, affinity: Mapping[SegmentId, float]
+) -> Candidate:
     area = contact.area_nm2 / _NM2_PER_UM2
+    reason = f"contact of {area:.2g} µm² {contact.distance_nm / 1000:.1f} µm from the cursor"
     return Candidate(
         site=Site(Kind.JOIN, segment, contact.partner, contact.point),
-        reason=f"contact of {area:.2g} µm² {contact.distance_nm / 1000:.1f} µm from the cursor",
+        reason=f"{reason}{_held(affinity.get(contact.partner))}",
         prior=_contact_prior(contact),
         joint=_joint(segment, end),
+        affinity=affinity.get(contact.partner),
     )
 
 
-def _facing(segment: SegmentId, found: Facing) -> Candidate:
+def _held(affinity: float | None) -> str:
+    return "" if affinity is None else f", affinity {affinity:.3g} in the graph"
+
+
+def _facing(segment: SegmentId, found: Facing, affinity: Mapping[SegmentId, float]) -> Candidate:
     who = (
         "the end of another segment faces"
         if found.ends_too >= 0.5
@@ -180,10 +212,28 @@ def _facing(segment: SegmentId, found: Facing) -> Candidate:
     what = " and a third segment" if found.foreign else ""
     return Candidate(
         site=Site(Kind.JOIN, segment, found.partner, found.point),
-        reason=f"{who} this end, across a gap of {found.gap_nm:.0f} nm{what}",
+        reason=f"{who} this end, across a gap of {found.gap_nm:.0f} nm{what}"
+        f"{_held(affinity.get(found.partner))}",
         prior=FACING_AREA_UM2 * found.prior,
         joint=_joint(segment, found.end),
+        affinity=affinity.get(found.partner),
     )
+
+
+def _cuts(segment: SegmentId, seen: list[Cut], odd: list[Odd]) -> list[Candidate]:
+    """Cuts that the voxels show, with what the graph says of their places, and the graph's own."""
+    found = []
+    for cut in seen:
+        said = [o.why for o in odd if o.point.distance_nm(cut.point) < REACH_NM]
+        one = _cut(segment, cut)
+        more = f"; in the whole object, {said[0]}" if said else ""
+        found.append(replace(one, reason=f"{one.reason}{more}"))
+    for o in odd:
+        # the views of a cut nearby would show this place
+        if all(o.point.distance_nm(cut.point) >= REACH_NM for cut in seen):
+            reason = f"in the whole object, {o.why}"
+            found.append(Candidate(Site(Kind.CUT, segment, None, o.point), reason, o.prior))
+    return sorted(found, key=lambda c: (-c.prior, tuple(c.site.point)))
 
 
 def _cut(segment: SegmentId, cut: Cut) -> Candidate:

@@ -13,11 +13,18 @@ from cb2_assist.cli.progress import ProgressLine
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def datasets(as_json: bool) -> None:
-    """List what can be opened, with licence, login need and reachability."""
+@click.option(
+    "--offline", is_flag=True, help="Do not try the servers, which takes up to five seconds."
+)
+def datasets(as_json: bool, offline: bool) -> None:
+    """List what can be opened, with licence, login need and reachability.
+
+    Every server is asked for anything at all, without a token. That it answers does not say that
+    your account may read the dataset: cb2-assist doctor --dataset NAME does.
+    """
     from cb2_assist.datasets.registry import known_datasets
 
-    entries = known_datasets()
+    entries = known_datasets(probing=not offline)
     if as_json:
         rows = [
             {
@@ -26,6 +33,7 @@ def datasets(as_json: bool) -> None:
                 "licence": e.licence,
                 "needs_login": e.needs_login,
                 "reachable": e.reachable,
+                "unreachable_because": e.unreachable_because or None,
                 "how_to_open": e.how_to_open,
                 "voxel_nm": e.voxel_nm,
                 "note": e.note,
@@ -35,7 +43,9 @@ def datasets(as_json: bool) -> None:
         click.echo(json.dumps({"datasets": rows}))
         return
     for e in entries:
-        state = {True: "ready", False: "not reachable", None: "not tried"}[e.reachable]
+        state = {True: "reachable", False: "not reachable", None: "not tried"}[e.reachable]
+        if e.unreachable_because:
+            state += f" ({e.unreachable_because})"
         login = "login needed" if e.needs_login else "no login"
         click.echo(f"{e.name}: {e.title}\n    {e.licence}; {login}; {state}; {e.how_to_open}")
         if e.note:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +18,11 @@ class DatasetEntry:
 
     Attributes:
         needs_login: Whether a token is needed to read it.
-        reachable: Whether it can be opened from here; None when that was not tried.
+        reachable: Whether its servers answer; None when that was not tried.
         how_to_open: What to type.
         voxel_nm: Of the segmentation that is read; None where that is not known before opening.
         note: What a person should know: where the facts are from, what nobody has verified.
+        unreachable_because: Which of its servers does not answer, and why; empty otherwise.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DatasetEntry:
     how_to_open: str
     voxel_nm: tuple[float, float, float] | None = None
     note: str = ""
+    unreachable_because: str = ""
 
 
 class Registry:
@@ -66,9 +68,24 @@ class Registry:
         return self._entries[name][1]()
 
 
-def known_datasets() -> list[DatasetEntry]:
-    """What can be opened with ``--dataset NAME``."""
-    return _built_in().entries()
+def known_datasets(*, probing: bool = False) -> list[DatasetEntry]:
+    """What can be opened with ``--dataset NAME``.
+
+    Args:
+        probing: Whether to find out if their servers answer, which takes up to five seconds.
+    """
+    entries = _built_in().entries()
+    if not probing:
+        return entries
+    from cb2_assist.datasets.probe import probe_all
+
+    why = probe_all()
+    return [
+        replace(e, reachable=not why[e.name], unreachable_because=why[e.name])
+        if e.name in why
+        else e
+        for e in entries
+    ]
 
 
 def open_dataset(name: str | None, dataset_file: Path | None) -> Source:

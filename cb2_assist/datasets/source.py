@@ -272,6 +272,14 @@ class GraphSource(Protocol):
             DatasetError: The graph cannot be asked.
         """
 
+    def latest(self, segment: SegmentId) -> tuple[SegmentId, str]:
+        """The same where no point is known.
+
+        Raises:
+            SegmentNotFoundError: As for `current`.
+            DatasetError: The graph cannot be asked.
+        """
+
     def supervoxels(self, site: Site) -> tuple[SegmentId, SegmentId | None]:
         """The parts of a site's two sides nearest to it: they never change.
 
@@ -284,6 +292,13 @@ class GraphSource(Protocol):
 
         Raises:
             SegmentNotFoundError: There is no such object.
+            DatasetError: The graph cannot be asked.
+        """
+
+    def extent_vx(self, segment: SegmentId) -> int:
+        """Voxels, as cutouts have them, of the chunks that an object goes through.
+
+        Raises:
             DatasetError: The graph cannot be asked.
         """
 

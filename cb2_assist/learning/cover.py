@@ -32,6 +32,9 @@ LEAST_NM3 = 1e6
 (`candidates.cuts.LEAST_SIDE_NM3`). Joins of larger ones with them are found all the same."""
 MOST_SCANNED_VX = 2**31
 """Volumes up to this size are searched for a segment as a whole, 20 GB of voxels."""
+MOST_FOLLOWED_VX = 2**28
+"""An object of a graph whose parts' chunks have more voxels than this is asked about where the
+graph finds it odd, not all along: 2 GB of ids would have to be read."""
 _STRIDE_NM = 40.0
 """In a box every voxel on a grid of about this step is looked at, for a named segment each one."""
 
@@ -104,12 +107,15 @@ def stops_on_segments(
     return [Stop(s, PointNm.of(p)) for s, _ in seeds for p in finder.stops[s]]
 
 
-def stops_on_arbours(ground: GraphSource, segments: Sequence[SegmentId]) -> list[Stop]:
-    """Stops along whole objects of a graph, most telling first, without reading a voxel.
+def stops_on_arbours(
+    ground: GraphSource, segments: Sequence[SegmentId], near: PointNm | None = None
+) -> list[Stop]:
+    """Stops along whole objects of a graph without reading a voxel.
 
     Args:
         ground: The dataset.
         segments: Its objects.
+        near: The nearest to it first; None is the most telling first, object by object.
 
     Raises:
         SegmentNotFoundError: There is no such object.
@@ -123,7 +129,41 @@ def stops_on_arbours(ground: GraphSource, segments: Sequence[SegmentId]) -> list
             if all(np.linalg.norm(at - other) > SEARCH_RADIUS_NM / 2 for other in taken):
                 taken.append(at)
                 found.append(Stop(segment, place.at))
+    if near is not None:
+        found.sort(key=lambda s: (near.distance_nm(s.at), tuple(s.at)))
     return found
+
+
+def stops_from_here(
+    ground: Ground,
+    segment: SegmentId,
+    at: PointNm,
+    progress: Callable[[str], None] = lambda _text: None,
+) -> list[Stop]:
+    """Stops along the segment on screen, from where a person is.
+
+    A graph names the odd places of an object at once, however long it is, the nearest first; what
+    is small enough is then gone over as a whole, as a segment without a graph is.
+
+    Args:
+        ground: The dataset.
+        segment: The segment.
+        at: On or near it.
+        progress: Told in words what is going on.
+
+    Raises:
+        SegmentNotFoundError: The segment was not found.
+        DatasetError: The data cannot be read.
+    """
+    stops: list[Stop] = []
+    if isinstance(ground, GraphSource):
+        progress("reading the graph of the whole object")
+        stops = stops_on_arbours(ground, [segment], at)
+        if ground.extent_vx(segment) > MOST_FOLLOWED_VX:
+            return stops
+    covered = stops_on_segments(ground, [(segment, at)], progress)
+    known = set(stops)
+    return [*stops, *(s for s in covered if s not in known)]
 
 
 def stops_in_box(

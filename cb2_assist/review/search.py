@@ -11,7 +11,7 @@ from cb2_assist.core.errors import AssistError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, SuggestionList
 from cb2_assist.labels.queue_store import QueueStore, Scope
-from cb2_assist.learning.cover import stops_on_segments
+from cb2_assist.learning.cover import stops_from_here
 from cb2_assist.learning.fill import FillProgress, fill, items_of, signals_of
 from cb2_assist.review.lanes import Lane
 from cb2_assist.review.ports import Assistant
@@ -102,7 +102,7 @@ class Search:
 
     def _run(self, scope: Scope, segment: SegmentId, at: PointNm) -> None:
         try:
-            stops = stops_on_segments(self._assistant.source, [(segment, at)], self._check)
+            stops = stops_from_here(self._assistant.source, segment, at, self._check)
             fill(
                 self._assistant,
                 self._queue,

@@ -9,7 +9,7 @@ from cb2_assist.core.errors import BadRequestError, SegmentNotFoundError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.serving import source_url
-from cb2_assist.datasets.source import DatasetInfo
+from cb2_assist.datasets.source import DatasetInfo, GraphSource
 from cb2_assist.review.goto import Extent, Target, read_target
 from cb2_assist.review.links import OwnLink, own_link
 from cb2_assist.review.neuroglancer_links import Shown, write_link
@@ -60,8 +60,11 @@ def arrive(text: str, place: Place, info: DatasetInfo) -> Arrival:
     extent = Extent(info.name, place.layers.resolution, place.resolution, place.bounds)
     target = read_target(text, extent)
     if target.point is None:
-        only = target.segments[0]
-        return Arrival(locate(place, info, only), only, target.site, _taken(target))
+        only, instead = target.segments[0], ""
+        if isinstance(place, GraphSource):
+            only, instead = place.latest(only)
+        words = f"{_taken(target)} {instead}".rstrip()
+        return Arrival(locate(place, info, only), only, target.site, words)
     segment, more = _choose(target, target.point, place)
     return Arrival(target.point, segment, target.site, f"{_taken(target)}{more}")
 

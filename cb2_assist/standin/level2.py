@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cb2_assist.standin.graph import Box, ChunkedGraph
+from cb2_assist.standin.graph import Box, ChunkedGraph, Indices
+from cb2_assist.standin.node_ids import Ids
 from cb2_assist.standin.volume import SupervoxelVolume
 
 ATTRIBUTES = {
@@ -34,24 +36,39 @@ def attributes(graph: ChunkedGraph, volume: SupervoxelVolume, node: int) -> dict
         volume: Their voxels.
         node: Of layer 2.
     """
-    chunk = graph.corner(node)
+    return rows_of_chunk(graph, volume, [node])[node]
+
+
+def rows_of_chunk(
+    graph: ChunkedGraph, volume: SupervoxelVolume, nodes: Sequence[int]
+) -> dict[int, dict[str, Any]]:
+    """Attributes of nodes of layer 2 that lie in one chunk, whose voxels are read once."""
+    chunk = graph.corner(nodes[0])
     box = volume.clip(Box(chunk.lo, chunk.hi))
-    mask = np.isin(volume.read(box), np.array(graph.below(node), np.uint64))
+    ids = volume.read(box)
+    edge = np.array(list(volume.resolution), np.float64)
+    return {node: _row(ids, graph.below(node), box.lo, edge) for node in nodes}
+
+
+def _row(ids: Ids, members: list[int], lo: Indices, edge: NDArray[np.float64]) -> dict[str, Any]:
+    mask = np.isin(ids, np.array(members, np.uint64))
     places = np.argwhere(mask)
     if not len(places):
         return {}
-    edge = np.array(list(volume.resolution), np.float64)
-    depth = _depth(mask, edge)
+    # nothing beyond a border of one voxel round the node changes a distance or an area
+    first = np.maximum(places.min(axis=0) - 1, 0)
+    part = mask[tuple(slice(a, b + 2) for a, b in zip(first, places.max(axis=0), strict=True))]
+    depth = _depth(part, edge)
     deepest = places[int(depth.argmax())]
     values, axes = _principal(places * edge)
     return {
-        "area_nm2": round(_area(mask, edge)),
+        "area_nm2": round(_area(part, edge)),
         "chunk_intersect_count": _at_borders(places, mask.shape),
         "max_dt_nm": round(float(depth.max())),
         "mean_dt_nm": float(depth.mean()),
         "pca": axes,
         "pca_val": values,
-        "rep_coord_nm": ((deepest + box.lo) * edge).round().astype(int).tolist(),
+        "rep_coord_nm": ((deepest + lo) * edge).round().astype(int).tolist(),
         "size_nm3": round(len(places) * math.prod(edge.tolist())),
     }
 

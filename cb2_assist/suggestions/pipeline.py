@@ -7,14 +7,15 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cb2_assist.candidates.along import Whole
 from cb2_assist.candidates.finder import cutout_half_width_nm, find
 from cb2_assist.core.errors import (
     AssistError,
@@ -45,14 +46,12 @@ from cb2_assist.settings import (
 )
 from cb2_assist.suggestions.calibration import Calibrator
 from cb2_assist.suggestions.reach import Reach
+from cb2_assist.suggestions.whole import WholeObjects
 from cb2_assist.views.features import has_interface
 from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
 from cb2_assist.views.surroundings import site_vector, split_vector
-
-_EDGES_S = 5.0
-"""Longest wait for what a graph says of contacts that the voxels have shown already."""
 
 
 class Predictor(Protocol):
@@ -124,6 +123,7 @@ class Pipeline:
         if isinstance(source, MeshSource) and source.geometry == "meshes":
             self._mesh_source = source
         self._graph = source if isinstance(source, GraphSource) else None
+        self._wholes = None if self._graph is None else WholeObjects(self._graph)
         self._reach = Reach.of(
             facts.extent_nm if facts.site_nm is None else facts.site_nm,
             facts.extent_nm,
@@ -142,6 +142,8 @@ class Pipeline:
 
     def close(self) -> None:
         """Stop the worker threads."""
+        if self._wholes is not None:
+            self._wholes.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def suggest(
@@ -173,14 +175,23 @@ class Pipeline:
         """
         start = time.perf_counter()
         segment, instead = self._current(segment, at)
+        asked = None
+        if self._wholes is not None and segment is not None:
+            asked = self._wholes.ask(segment, at)
         at, segment, cutout = self._look(at, segment)
-        edges = self._pool.submit(self._affinities, segment, at) if self._graph else None
+        if self._wholes is not None and asked is None:
+            asked = self._wholes.ask(segment, at)
         kinds = (kind,) if kind else tuple(Kind)
         search = BoxVx.around(at, cutout_half_width_nm(SEARCH_RADIUS_NM), cutout.resolution)
         candidates = find(
-            cutout.crop(search), segment, at, radius_nm=SEARCH_RADIUS_NM, kinds=kinds, limit=limit
+            cutout.crop(search),
+            segment,
+            at,
+            radius_nm=SEARCH_RADIUS_NM,
+            kinds=kinds,
+            limit=limit,
+            whole=Whole if asked is None else asked.wait,
         )
-        candidates = _with_affinities(candidates, edges)
         wanted = None if include is None else self._key(include.site)
         if include is not None and wanted not in {self._key(c.site) for c in candidates}:
             self._lone_window(include.site)
@@ -220,7 +231,15 @@ class Pipeline:
                 "model": 1e3 * (answered - seen),
                 "total": 1e3 * (time.perf_counter() - start),
             },
-            note=f"{instead} {'' if suggestions else self._why_empty(segment, kind)}".strip(),
+            note=" ".join(
+                text
+                for text in (
+                    instead,
+                    "" if suggestions else self._why_empty(segment, kind),
+                    asked.note if asked else "",
+                )
+                if text
+            ),
             uncalibrated=self.facts.uncalibrated,
             timestamp=self._timestamp,
         )
@@ -339,14 +358,6 @@ class Pipeline:
     def _timestamp(self) -> str:
         """State of the graph that is read now; empty without a graph."""
         return "" if self._graph is None else self._graph.timestamp
-
-    def _affinities(self, segment: SegmentId, at: PointNm) -> dict[SegmentId, float]:
-        """How strongly the automatic segmentation holds others to a segment, where it says so."""
-        assert self._graph is not None
-        strongest: dict[SegmentId, float] = {}
-        for edge in self._graph.neighbours(segment, at, SEARCH_RADIUS_NM) or ():
-            strongest.setdefault(edge.segment, edge.affinity)
-        return strongest
 
     def _snap(self, at: PointNm, segment: SegmentId, near: Cutout) -> PointNm:
         """The point itself when it lies in the segment, else the segment's nearest voxel.
@@ -495,24 +506,6 @@ class Pipeline:
             f"Segment {segment} has no {what} within {SEARCH_RADIUS_NM:.0f} nm of the cursor. "
             "Move along the segment, towards an end, and press p again."
         )
-
-
-def _with_affinities(
-    candidates: list[Candidate], edges: Future[dict[SegmentId, float]] | None
-) -> list[Candidate]:
-    """Candidates with what the graph says of them, unless it takes too long to say."""
-    if edges is None:
-        return candidates
-    try:
-        known = edges.result(_EDGES_S)
-    except (AssistError, TimeoutError):
-        edges.cancel()
-        return candidates
-    partners = [c.site.partner for c in candidates]
-    return [
-        c if p is None or p not in known else replace(c, affinity=known[p])
-        for c, p in zip(candidates, partners, strict=True)
-    ]
 
 
 def _text(p: PointNm) -> str:

@@ -63,12 +63,30 @@ def test_shapes_that_do_not_fit_are_told(call, volumes):
 
 
 def test_datasets_lists_the_demo(call):
-    code, out, _ = call("datasets", "--json")
+    code, out, _ = call("datasets", "--offline", "--json")
 
     assert code == 0
     rows = {r["name"]: r for r in json.loads(out)["datasets"]}
     assert rows["demo"]["needs_login"] is False
-    assert "demo" in call("datasets")[1]
+    assert "demo" in call("datasets", "--offline")[1]
+
+
+def test_datasets_says_which_servers_answer(call, monkeypatch):
+    def why_not(server):
+        return "refuses connections" if "daf-apis" in server else ""
+
+    monkeypatch.setattr("cb2_assist.datasets.probe._why_not", why_not)
+    code, out, _ = call("datasets", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["datasets"]}
+    assert code == 0
+    assert rows["demo"]["reachable"] is True
+    assert rows["hemibrain"]["reachable"] is True
+    assert rows["hemibrain"]["unreachable_because"] is None
+    assert rows["minnie65"]["reachable"] is False
+    assert rows["minnie65"]["unreachable_because"] == "global.daf-apis.com: refuses connections"
+    assert "not reachable (global.daf-apis.com: refuses" in call("datasets")[1]
+    _, out, _ = call("datasets", "--offline", "--json")
+    assert {row["reachable"] for row in json.loads(out)["datasets"]} == {True, None}
 
 
 def test_export_wants_to_know_which_labels(call, tmp_path):

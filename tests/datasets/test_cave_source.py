@@ -79,6 +79,16 @@ def merge(cave: StandIn, source: CaveSource, a: PointNm, b: PointNm) -> tuple[in
     return answer.json()["operation_id"], int(answer.json()["new_root_ids"][0])
 
 
+def undo(cave: StandIn, operation: int) -> None:
+    """Another person takes an edit back."""
+    requests.post(
+        f"{cave.url}/segmentation/api/v1/table/{cave.deployment.names.table}/undo",
+        headers={"Authorization": f"Bearer {EDITOR.token}"},
+        json={"operation_id": operation},
+        timeout=30,
+    ).raise_for_status()
+
+
 def test_objects_are_those_of_the_dataset_that_is_served(world, source):
     ours, theirs = source.cutout(source.bounds), world.local.cutout(world.local.bounds)
     np.testing.assert_array_equal(ours.em, theirs.em)
@@ -130,15 +140,39 @@ def test_an_object_that_is_newer_than_the_state_moves_it_on(world, source):
     assert source.segment_at(IN_PARTNER) == new
 
 
-def test_a_replaced_object_far_from_the_point_names_its_successor(world, source):
+def test_a_replaced_object_means_its_only_successor_wherever_the_point_is(world, source):
     old = source.segment_at(IN_DUMBBELL)
     _, new = merge(world.cave, source, IN_DUMBBELL, IN_PARTNER)
     corner = PointNm(EDGE_NM, EDGE_NM, EDGE_NM)
-    with pytest.raises(SegmentNotFoundError, match=str(new)):
-        source.current(old, corner)
-    source.refresh()
-    with pytest.raises(SegmentNotFoundError, match=str(new)):
+    segment, words = source.current(old, corner)
+    assert segment == new
+    assert f"{old}; this is about {new}" in words
+    assert source.latest(old) == (new, words)
+    assert source.latest(new) == (new, "")
+    with pytest.raises(SegmentNotFoundError, match=f"replaced it by {new}"):
         source.locate(old)
+
+
+def test_of_several_successors_the_one_at_the_point_is_meant(world, source):
+    old = source.segment_at(IN_DUMBBELL)
+    operation, whole = merge(world.cave, source, IN_DUMBBELL, IN_PARTNER)
+    source.refresh()
+    undo(world.cave, operation)
+    one, words = source.current(whole, IN_DUMBBELL)
+    other, _ = source.current(whole, IN_PARTNER)
+    assert len({old, whole, one, other}) == 4
+    assert f"{whole} by 2 objects; this is about {one}" in words
+    corner = PointNm(EDGE_NM, EDGE_NM, EDGE_NM)
+    for ask in (lambda: source.current(whole, corner), lambda: source.latest(whole)):
+        with pytest.raises(SegmentNotFoundError, match="Which one is meant") as asked:
+            ask()
+        assert all(str(root) in str(asked.value) for root in (one, other))
+
+
+def test_an_old_part_means_the_object_that_it_belongs_to_now(world, source):
+    part = int(source._graph.parts(source.segment_at(IN_DUMBBELL))[0])
+    _, new = merge(world.cave, source, IN_DUMBBELL, IN_PARTNER)
+    assert source.current(part, IN_DUMBBELL)[0] == new
 
 
 @pytest.mark.parametrize("bad", [5, 2**63 + 1, 7 << 56, (1 << 56) + 999])
@@ -239,6 +273,26 @@ class TestTimes:
         assert with_time.info.version.endswith(at.isoformat().replace("+00:00", "Z"))
         assert with_time.current(old, IN_DUMBBELL) == (old, "")
         with_time.close()
+
+    def test_what_an_edit_replaced_before_the_kept_state_means_its_successor(self, world, source):
+        old = source.segment_at(IN_DUMBBELL)
+        _, new = merge(world.cave, source, IN_DUMBBELL, IN_PARTNER)
+        at = datetime.now(UTC)
+        world.file.write_text(f'{world.cave.dataset_file()}timestamp = "{at.isoformat()}"\n')
+        pinned = open_dataset(None, world.file)
+        assert pinned.current(old, IN_DUMBBELL)[0] == new
+        pinned.close()
+
+    def test_an_object_that_is_newer_than_the_kept_state_is_said_to_be(self, world, source):
+        at = datetime.now(UTC) - timedelta(seconds=1)
+        world.file.write_text(f'{world.cave.dataset_file()}timestamp = "{at.isoformat()}"\n')
+        pinned = open_dataset(None, world.file)
+        _, new = merge(world.cave, source, IN_DUMBBELL, IN_PARTNER)
+        with pytest.raises(SegmentNotFoundError, match="keeps the state of"):
+            pinned.current(new, IN_DUMBBELL)
+        with pytest.raises(SegmentNotFoundError, match="no object"):
+            pinned.current(new + 12345, IN_DUMBBELL)
+        pinned.close()
 
     def test_a_time_before_the_first_state_says_so(self, world):
         early = datetime(1999, 1, 1, tzinfo=UTC) + timedelta(days=1)

@@ -138,6 +138,74 @@ def test_a_body_that_breaks_off_is_asked_for_again(server, ask):
     assert ask().json() == {"a": 2}
 
 
+class Hanging(BaseHTTPRequestHandler):
+    """Keeps the connection, takes the next request on it, and hangs up without a word."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.asked.append((self.command, self.path, id(self)))
+        if sum(who == id(self) for _, _, who in self.server.asked) > self.server.good_for:
+            self.close_connection = True
+            return
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_POST(self):
+        self.do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+class TestConnectionsThatTheServerCloses:
+    @pytest.fixture
+    def server(self, monkeypatch) -> Iterator[ThreadingHTTPServer]:
+        self.pauses = []
+        monkeypatch.setattr(wire.time, "sleep", self.pauses.append)
+        made = ThreadingHTTPServer(("127.0.0.1", 0), Hanging)
+        made.asked, made.good_for, made.status = [], 1, 200
+        made.daemon_threads = True
+        made.url = f"http://127.0.0.1:{made.server_port}"
+        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        made.shutdown()
+        made.server_close()
+        thread.join()
+
+    def test_what_only_reads_is_sent_again_at_once_on_another(self, server, ask):
+        ask("/first")
+        assert ask("/second", "POST").json() == {}
+        # the second request met the closed connection, and the same came again on a new one
+        assert [path for _, path, _ in server.asked] == ["/first", "/second", "/second"]
+        assert server.asked[0][2] == server.asked[1][2] != server.asked[2][2]
+        assert self.pauses == []
+
+    def test_it_costs_none_of_the_tries(self, server, ask):
+        ask("/first")
+        server.status = 503
+        with pytest.raises(NoAnswerError, match="503"):
+            ask("/second")
+        answers = [path for _, path, who in server.asked[2:] if path == "/second"]
+        assert len(answers) >= wire._TRIES
+        assert len(self.pauses) == wire._TRIES - 1
+
+    def test_an_edit_is_not_sent_again(self, server, ask):
+        ask("/first")
+        with pytest.raises(NoAnswerError, match="broke off"):
+            ask("/segmentation/api/v1/table/t/merge", "POST")
+        assert [path for _, path, _ in server.asked][1:] == ["/segmentation/api/v1/table/t/merge"]
+
+    def test_a_server_that_always_hangs_up_is_said(self, server, ask):
+        server.good_for = 0
+        with pytest.raises(NoAnswerError, match="broke off"):
+            ask()
+        assert len(server.asked) == 2 * wire._TRIES
+
+
 def test_a_server_that_is_down_is_said(server, ask):
     server.shutdown()
     server.server_close()

@@ -8,14 +8,16 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import requests
 from caveclient.auth import AuthClient
 from caveclient.chunkedgraph import ChunkedGraphClient
 from caveclient.infoservice import InfoServiceClient
 from caveclient.l2cache import L2CacheClient
+from numpy.typing import NDArray
 
 from cb2_assist.core.errors import AssistError, BadVolumeError, DatasetError, LoginError
-from cb2_assist.core.geometry import Resolution
+from cb2_assist.core.geometry import BoxVx, Resolution
 from cb2_assist.datasets.cave.login import find_token, missing
 from cb2_assist.datasets.cave.trust import Trust, host_of, is_this_machine, web_address
 from cb2_assist.datasets.cave.wire import Account, guard, session
@@ -111,6 +113,17 @@ class GraphShape:
         start = _BITS - self.layer_bits
         x, y, z = ((node >> (start - k * bits)) & ((1 << bits) - 1) for k in (1, 2, 3))
         return x, y, z
+
+    def touch(self, parts: NDArray[np.uint64], box: BoxVx) -> NDArray[np.bool_]:
+        """Which nodes of layer 2 lie in chunks that a box of the finest scale's voxels touches."""
+        bits = self.axis_bits[2]
+        start, mask = _BITS - self.layer_bits, np.uint64((1 << bits) - 1)
+        inside = np.ones(len(parts), bool)
+        for axis, (size, origin) in enumerate(zip(self.chunk, self.origin, strict=True)):
+            at = (parts >> np.uint64(start - (axis + 1) * bits)) & mask
+            lo = origin + at.astype(np.int64) * size
+            inside &= (lo < tuple(box.hi)[axis]) & (lo + size > tuple(box.lo)[axis])
+        return inside
 
 
 class Connection:
@@ -335,6 +348,11 @@ def _client(
 def is_root(shape: GraphShape, node: int) -> bool:
     """Whether an id names an object, and no part of one."""
     return shape.layer(node) == shape.n_layers
+
+
+def bounds_text(box: BoxVx) -> str:
+    """A box of the finest scale's voxels as the graph takes it."""
+    return "_".join(f"{a}-{b}" for a, b in zip(box.lo, box.hi, strict=True))
 
 
 def chunk_voxels(shape: GraphShape, node: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -36,11 +36,12 @@ from cb2_assist.datasets.source import (
     Mesh,
     ViewerLayers,
 )
-from cb2_assist.settings import SNAP_NM
+from cb2_assist.settings import MOST_DRAWN_PARTS, SNAP_NM
 
 _VOLUME_KEYS = ("@type", "type", "data_type", "num_channels", "scales")
 _PARTS_TRIED = 12
 """Parts of a segment in which a voxel of it is looked for."""
+_HEIRS_NAMED = 8
 
 
 class CaveSource:
@@ -76,6 +77,7 @@ class CaveSource:
         self._meshes = GraphMeshes(connection, self._graph)
         self._finest = Resolution(*map(float, connection.graph_info["scales"][0]["resolution"]))
         self._at = at
+        self._asked_at: PointNm | None = None
         self._lock = threading.Lock()
         self._info = DatasetInfo(
             name=stack.name,
@@ -200,7 +202,7 @@ class CaveSource:
     @property
     def route(self) -> GraphRoute:
         """What the viewer asks the graph, through our port."""
-        return GraphRoute(self._connection, self._at if self._stack.pinned else None)
+        return GraphRoute(self._connection, self._kept_time(), self._drawn)
 
     def refresh(self) -> None:
         """Read the present state from now on; a pinned one stays."""
@@ -214,39 +216,80 @@ class CaveSource:
 
         A part (supervoxel) means the object that it belongs to. An object that is newer than the
         state that is read, or that edits have replaced, moves an editable graph's state on to now;
-        a replaced one then means whatever holds the point.
+        a replaced one then means what came of it: if that is several objects, the one at the point.
 
         Returns:
             The object, and what to tell when another one has taken its place; else empty.
 
         Raises:
-            SegmentNotFoundError: That id is no object of this graph.
+            SegmentNotFoundError: That id is no object of this graph, or several have replaced it
+                and none of them is at the point.
             DatasetError: The graph cannot be asked.
         """
-        graph = self._graph
+        self._asked_at = point
+        root, is_current = self._found(segment)
+        if is_current:
+            return root, ""
+        heirs = self._graph.successors(root, self._kept_time())
+        here = self.segment_at(point) if self._is_inside(point) else BACKGROUND
+        if here != BACKGROUND and (here in heirs or not heirs):
+            by = f" by {len(heirs)} objects" if len(heirs) > 1 else ""
+            return (
+                here,
+                f"Edits have replaced {root}{by}; this is about {here}, which is there now.",
+            )
+        return self._only_heir(root, heirs)
+
+    def latest(self, segment: SegmentId) -> tuple[SegmentId, str]:
+        """As `current`, where no point is known."""
+        root, is_current = self._found(segment)
+        if is_current:
+            return root, ""
+        return self._only_heir(root, self._graph.successors(root, self._kept_time()))
+
+    def _found(self, segment: SegmentId) -> tuple[SegmentId, bool]:
+        """An object, or the one that a part belongs to, and whether it is current."""
         if not self._is_node(segment):
             raise self._no_object(segment)
-        if not is_root(graph.shape, segment):
-            found = graph.root_of(segment, self._time())
-            if found == BACKGROUND:
-                raise self._no_object(segment)
-            if self._stack.pinned or graph.is_latest(found):
-                return found, ""
-            self.refresh()
-            return graph.root_of(segment, self._time()), ""
-        if self._stack.pinned:
-            return segment, ""
-        latest, born = graph.is_latest(segment), graph.born(segment)
-        if born is None:
+        if is_root(self._graph.shape, segment):
+            return segment, self._is_current(segment)
+        root, is_current = self._owner(segment), False
+        if root != BACKGROUND and not (is_current := self._is_current(root)):
+            # the state has moved on, and the part belongs to something in it
+            root = self._owner(segment)
+            is_current = root != BACKGROUND and self._is_current(root)
+        if root == BACKGROUND:
             raise self._no_object(segment)
-        if born > self._time() or not latest:
+        return root, is_current
+
+    def _owner(self, part: SegmentId) -> SegmentId:
+        return self._graph.root_of(part, self._time())
+
+    def _is_current(self, root: SegmentId) -> bool:
+        """Whether an object exists in the state that is read, which moves on if it may."""
+        at = self._kept_time()
+        born, latest = self._graph.life_of(root, at)
+        if born is None:
+            raise self._no_object(root)
+        if at is not None:
+            if born > at:
+                raise SegmentNotFoundError(
+                    f"Segment {root} was made by an edit of {iso(born)}, and {self._info.name} "
+                    f"keeps the state of {iso(at)}. Point at what is there in that state and "
+                    "press p."
+                )
+        elif born > self._time() or not latest:
             self.refresh()
-        if latest:
-            return segment, ""
-        here = self.segment_at(point) if self._is_inside(point) else BACKGROUND
-        if here == BACKGROUND:
-            raise self._replaced(segment)
-        return here, f"Edits have replaced {segment}; this is about {here}, which is there now."
+        return latest
+
+    def _kept_time(self) -> datetime | None:
+        """The state that is kept for good; None where it moves on."""
+        return self._time() if self._stack.pinned else None
+
+    def _only_heir(self, root: SegmentId, heirs: list[SegmentId]) -> tuple[SegmentId, str]:
+        if len(heirs) == 1:
+            return heirs[0], f"Edits have replaced {root}; this is about {heirs[0]}."
+        raise self._replaced(root, heirs)
 
     def supervoxels(self, site: Site) -> tuple[SegmentId, SegmentId | None]:
         """The parts of the two sides nearest to a site: they stay what they are for ever.
@@ -268,11 +311,12 @@ class CaveSource:
             DatasetError: The graph cannot be asked.
         """
         graph = self._graph
-        parts = graph.parts(segment).tolist() if self._is_node(segment) else []
+        found, edges = graph.whole(segment) if self._is_node(segment) else ((), [])
+        parts = [int(part) for part in found]
         if not parts:
             raise self._no_object(segment)
         row = {part: i for i, part in enumerate(parts)}
-        pairs = [(row[a], row[b]) for a, b in graph.edges(segment) if a in row and b in row]
+        pairs = [(row[a], row[b]) for a, b in edges if a in row and b in row]
         known = graph.places(parts)
         rows = [known.get(part) or (self._middle_of(part), math.nan) for part in parts]
         x, y, z = (c * v for c, v in zip(graph.shape.chunk, self._finest, strict=True))
@@ -282,6 +326,17 @@ class CaveSource:
             np.array(pairs, np.int64).reshape(-1, 2),
             (x, y, z),
         )
+
+    def extent_vx(self, segment: SegmentId) -> int:
+        """Voxels, as cutouts have them, of the chunks that an object goes through.
+
+        Raises:
+            DatasetError: The graph cannot be asked.
+        """
+        shape = self._graph.shape
+        chunks = {shape.chunk_of(int(part)) for part in self._graph.parts(segment)}
+        scale = zip(self._finest, self.resolution, strict=True)
+        return round(len(chunks) * math.prod(shape.chunk) * math.prod(f / r for f, r in scale))
 
     def neighbours(
         self, segment: SegmentId, point: PointNm, reach_nm: float
@@ -294,6 +349,7 @@ class CaveSource:
         Raises:
             SupersededError: Nobody waits any more.
         """
+        self._asked_at = point
         box = self._nm_box(point, reach_nm)
         try:
             return self._graph.neighbours(segment, box, self._time())
@@ -301,6 +357,24 @@ class CaveSource:
             raise
         except DatasetError:
             return None
+
+    def _drawn(self, segment: SegmentId) -> BoxVx | None:
+        """Where the viewer draws the surface of a large object; None is everywhere.
+
+        Around the place that was asked about last, as much as `MOST_DRAWN_PARTS` allow.
+        """
+        parts = self._graph.parts(segment)
+        if len(parts) <= MOST_DRAWN_PARTS:
+            return None
+        at = self._asked_at or self._middle_of(int(parts[len(parts) // 2]))
+        shape = self._graph.shape
+        box = wider = self._nm_box(at, 1.0)
+        while int(shape.touch(parts, wider).sum()) <= MOST_DRAWN_PARTS:
+            box = wider
+            sides = zip(wider.lo, wider.hi, shape.chunk, strict=True)
+            lo, hi = zip(*((a - c, b + c) for a, b, c in sides), strict=True)
+            wider = BoxVx(PointVoxel(*lo), PointVoxel(*hi))
+        return box.clip(_scaled(self.bounds, self.resolution, self._finest))
 
     def _time(self) -> datetime:
         with self._lock:
@@ -319,12 +393,22 @@ class CaveSource:
             "p, or give an id from this dataset."
         )
 
-    def _replaced(self, segment: SegmentId) -> SegmentNotFoundError:
-        instead = ", ".join(map(str, self._graph.successors(segment)[:8]))
+    def _replaced(
+        self, segment: SegmentId, heirs: list[SegmentId] | None = None
+    ) -> SegmentNotFoundError:
+        if heirs is None:
+            heirs = self._graph.successors(segment, self._kept_time())
         text = f"Segment {segment} is no object of {self._info.name} any more"
-        if instead:
+        names = ", ".join(map(str, heirs[:_HEIRS_NAMED]))
+        if len(heirs) > 1:
+            more = f" and {len(heirs) - _HEIRS_NAMED} more" if len(heirs) > _HEIRS_NAMED else ""
             return SegmentNotFoundError(
-                f"{text}: edits have replaced it by {instead}. Ask about one of those."
+                f"{text}: edits have cut it into {len(heirs)} objects, {names}{more}. Which one is "
+                "meant? Point at it and press p."
+            )
+        if heirs:
+            return SegmentNotFoundError(
+                f"{text}: edits have replaced it by {names}. Ask about that one."
             )
         return SegmentNotFoundError(f"{text}. Point at what is there now and press p.")
 

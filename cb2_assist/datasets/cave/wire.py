@@ -7,11 +7,14 @@ here: the adapter sits below it, in the `requests` sessions that it makes, and
 - sends nothing to a host that may not have the token, and follows no redirect;
 - gives each request a time limit;
 - repeats what only reads, a few times and politely, and an edit never;
+- sends what only reads again at once, on a connection of its own, where the server had just closed
+  the one that was kept open: that says nothing about the server, and counts as no try;
 - turns every failure into an error of ours, before anything above it sees the answer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -21,6 +24,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ProtocolError
 
 from cb2_assist.core.errors import (
     AssistError,
@@ -97,12 +101,17 @@ class GuardedAdapter(HTTPAdapter):
         """
         url = str(request.url)
         self._account.trust.check(url, f"The CAVE service of {self._account.dataset}")
-        tries = 1 if is_edit(url, str(request.method)) else _TRIES
+        changes = is_edit(url, str(request.method))
+        tries = 1 if changes else _TRIES
+        how = request, stream, timeout or (CONNECT_S, READ_S), verify, cert, proxies
         for left in reversed(range(tries)):
             try:
-                answer = super().send(
-                    request, stream, timeout or (CONNECT_S, READ_S), verify, cert, proxies
-                )
+                try:
+                    answer = super().send(*how)
+                except requests.ConnectionError as e:
+                    if changes or not _was_closed(e):
+                        raise
+                    answer = _send_alone(*how)
                 if not stream:
                     answer.content  # noqa: B018 - a body that breaks off is one more failure
             except (requests.ConnectionError, requests.Timeout, requests.RequestException) as e:
@@ -118,6 +127,19 @@ class GuardedAdapter(HTTPAdapter):
                 raise refused(self._account, answer)
             return answer
         raise AssertionError("the last try returns or raises")
+
+
+def _was_closed(error: requests.ConnectionError) -> bool:
+    """Whether a connection ended before a word of an answer, as one that was kept too long does."""
+    aborted = error.args[0] if error.args else None
+    causes = aborted.args if isinstance(aborted, ProtocolError) else ()
+    return any(isinstance(c, ConnectionResetError | BrokenPipeError) for c in causes)
+
+
+def _send_alone(*how: Any) -> requests.Response:  # noqa: ANN401 - as `HTTPAdapter.send`
+    """Send on a connection that nobody has used before and nobody will use again."""
+    with contextlib.closing(HTTPAdapter(max_retries=0)) as alone:
+        return alone.send(*how)
 
 
 def is_edit(url: str, method: str) -> bool:
