@@ -13,9 +13,11 @@ here: the adapter sits below it, in the `requests` sessions that it makes, and
 from __future__ import annotations
 
 import json
+import math
 import random
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +44,24 @@ _EDITS = ("merge", "split", "undo", "redo")
 _MOST_WORDS = 200
 
 
+class Pace:
+    """How fast requests may follow each other, whoever makes them; without a limit at first."""
+
+    def __init__(self) -> None:
+        self.per_s = math.inf
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Return when it is one's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + 1.0 / self.per_s
+        if turn > now:
+            time.sleep(turn - now)
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """Who asks, on which servers.
@@ -50,12 +70,14 @@ class Account:
         dataset: Name for messages.
         server: The global server, which hands out the token.
         token: None asks without one.
+        pace: Of all its requests.
     """
 
     dataset: str
     server: str
     token: Token | None
     trust: Trust
+    pace: Pace = field(default_factory=Pace, compare=False)
 
 
 def session(account: Account) -> requests.Session:
@@ -99,6 +121,7 @@ class GuardedAdapter(HTTPAdapter):
         self._account.trust.check(url, f"The CAVE service of {self._account.dataset}")
         tries = 1 if is_edit(url, str(request.method)) else _TRIES
         for left in reversed(range(tries)):
+            self._account.pace.wait()
             try:
                 answer = super().send(
                     request, stream, timeout or (CONNECT_S, READ_S), verify, cert, proxies
