@@ -246,7 +246,7 @@ class Harvest:
             found = self._patiently(lambda: self._look(edit, self._rules))
         except NoAnswerError:
             # is it this question alone that gets no answer?
-            self._history.is_there(root)
+            self._history.check_server(root)
             try:
                 found = self._look(edit, replace(self._rules, lenient=True))
             except NoAnswerError:

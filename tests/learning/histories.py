@@ -78,7 +78,7 @@ class History:
             json=body,
             timeout=30,
         )
-        answer.raise_for_status()
+        assert answer.ok, answer.text
         return int(answer.json()["operation_id"])
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
+from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.cave.connection import Connection, GraphShape, chunk_voxels
 from cb2_assist.datasets.cave.graph import Graph
 from cb2_assist.datasets.local import LocalSource
@@ -151,13 +152,13 @@ class History:
         """Send at most so many requests a second to the graph's server, repeated ones included."""
         self._connection.account.pace.per_s = per_s
 
-    def is_there(self, root: int) -> bool:
-        """Whether the server knows an object: a cheap question.
+    def check_server(self, root: int) -> None:
+        """Ask something cheap about an object.
 
         Raises:
-            DatasetError: It does not answer.
+            DatasetError: The server does not answer.
         """
-        return self._graph.born(root) is not None  # type: ignore[arg-type]
+        self._graph.is_latest(SegmentId(root))
 
     def edits(self, root: int) -> list[Edit]:
         """Every edit in the past of an object, oldest first.
