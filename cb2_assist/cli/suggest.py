@@ -231,8 +231,9 @@ class _States:
 
     def __init__(self, source: Source) -> None:
         self._source = source if isinstance(source, PastSource) else None
-        is_graph = isinstance(source, GraphSource)
-        self._present = datetime.fromisoformat(source.timestamp) if is_graph else None
+        self._present: datetime | None = None
+        if isinstance(source, GraphSource):
+            self._present = datetime.fromisoformat(source.timestamp)
 
     def check(self, row: _Given, number: int) -> _Given:
         """The row, or an error in its place where the dataset has no other state."""

@@ -197,7 +197,7 @@ def _merge(edit: Edit, told: Operation, past: Past, details: Details, rules: Rul
             _row(common, "merge_edit", (a, b), point, at, _texts(told.pair), sides=(a, b))
         )
         if seam is not None:
-            parts = [str(told.pair[0]), None]
+            parts: Sequence[str | None] = [str(told.pair[0]), None]
             decisions.append(
                 _row(common, "junction_control", (made, None), point, after_at, parts, sides=(a, b))
             )
@@ -491,7 +491,7 @@ def _row(
     }
 
 
-def _texts(ids: Iterable[int]) -> list[str]:
+def _texts(ids: Iterable[int]) -> Sequence[str]:
     return [str(i) for i in ids]
 
 

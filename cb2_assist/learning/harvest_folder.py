@@ -136,11 +136,11 @@ class HarvestFolder:
     def _begin(self, asked: Row, more: Row) -> Row:
         path = self.folder / HEADER
         if not path.exists():
-            header = {**asked, **more}
-            write_whole(path, [json.dumps(header, indent=1) + "\n"])
-            return header
+            new = {**asked, **more}
+            write_whole(path, [json.dumps(new, indent=1) + "\n"])
+            return new
         try:
-            header = json.loads(path.read_text(encoding="utf-8"))
+            header: Row = json.loads(path.read_text(encoding="utf-8"))
             others = [name for name in asked if header[name] != asked[name]]
             missing = [name for name in more if name not in header]
         except (OSError, ValueError, TypeError, KeyError):

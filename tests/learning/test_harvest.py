@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -152,9 +153,7 @@ def test_a_neighbour_that_was_joined_later_is_no_control(world, tmp_path) -> Non
         world.merge(a if bead[0] == 0 else b, bead)
     report, rows = run(world, tmp_path / "h", a, controls=16)
     partners = {
-        int(r["partner"])
-        for r in of_type(rows, "adjacent_control")
-        if r["operation_id"] == first
+        int(r["partner"]) for r in of_type(rows, "adjacent_control") if r["operation_id"] == first
     }
     assert partners == {roots[bead] for bead in neighbours[3:]}
     assert report.left_out[harvest_edits.CONTROL_JOINED] >= 3
@@ -222,7 +221,7 @@ def test_an_undone_split_and_a_split_that_was_joined_again_are_no_answers(world,
 def test_a_chain_of_edits_gives_each_in_its_own_state(world, tmp_path) -> None:
     chain = [(0, 0, z) for z in range(5)]
     expected = {}
-    for one, next_ in zip(chain[:-1], chain[1:], strict=True):
+    for one, next_ in itertools.pairwise(chain):
         before = world.root(one), world.root(next_)
         expected[world.merge(one, next_, by=BEN if one[2] % 2 else ADA)] = before
     report, rows = run(world, tmp_path / "h", chain[0])

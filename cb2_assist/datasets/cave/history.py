@@ -9,9 +9,10 @@ own test literals.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -181,14 +182,16 @@ class History:
             DatasetError: No answer.
         """
         url, session = f"{self._connection.api}/operation_details", self._connection.session
-        wanted, found = sorted(set(numbers)), {}
+
+        def ask(some: list[int]) -> dict[int, Operation]:
+            query = {"operation_ids": json.dumps(some)}
+            return read_operations(session.get(url, params=query).content)
+
+        wanted = sorted(set(numbers))
+        found: dict[int, Operation] = {}
         for i in range(0, len(wanted), _DETAILS_AT_ONCE):
-            query = {"operation_ids": json.dumps(wanted[i : i + _DETAILS_AT_ONCE])}
-            found |= self._graph.ask(
-                "details of edits",
-                lambda query=query: read_operations(session.get(url, params=query).content),
-                _LONG_S,
-            )
+            batch = wanted[i : i + _DETAILS_AT_ONCE]
+            found |= self._graph.ask("details of edits", partial(ask, batch), _LONG_S)
         return found
 
     def later(self, roots: Iterable[int], until: datetime) -> Lineage:
@@ -285,7 +288,7 @@ def read_operations(body: bytes | str) -> dict[int, Operation]:
 
 def _operation(number: int, d: Mapping[str, Any]) -> Operation:
     status, text = d.get("operation_status", 0), str(d.get("operation_exception") or "")
-    added = d.get("added_edges") or ()
+    added: Sequence[Any] = d.get("added_edges") or ()
     at = d.get("operation_ts") or d.get("timestamp")
     return Operation(
         number,
