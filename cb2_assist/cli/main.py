@@ -17,6 +17,7 @@ from cb2_assist.cli import (
     calibrate,
     data,
     doctor,
+    harvest,
     labels,
     learn,
     queue,
@@ -71,6 +72,7 @@ _MODULES = (
     shifts,
     doctor,
     standin,
+    harvest,
 )
 for _module in _MODULES:
     for _command in _module.COMMANDS:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cb2_assist.datasets.source import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Triple(click.ParamType[tuple[float, float, float]]):
@@ -197,6 +198,11 @@ def open_assistant(
             choice, model=model, device=device, backend=backend, threads=threads, soon=soon
         )
 
+    return with_login(build)
+
+
+def with_login(build: Callable[[], T]) -> T:
+    """What ``build`` opens; who sits at the terminal is asked for a token that it lacks."""
     try:
         return build()
     except LoginError as e:

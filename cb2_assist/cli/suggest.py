@@ -6,8 +6,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,10 +23,13 @@ from cb2_assist.cli.options import (
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import BaseRate, Kind, SegmentId, Site, segment_id
+from cb2_assist.datasets.source import GraphSource, PastSource
+from cb2_assist.learning.export_filter import read_time
 from cb2_assist.settings import MAX_CANDIDATES
 
 if TYPE_CHECKING:
     from cb2_assist.assistant import Assistant
+    from cb2_assist.datasets.source import Source
 
 
 @click.command()
@@ -90,7 +94,8 @@ def suggest(
     "--sites",
     type=click.Path(path_type=Path, allow_dash=True),
     required=True,
-    help='JSON lines {"id","kind","segment","partner","point_nm"}; - for stdin.',
+    help='JSON lines {"id","kind","segment","partner","point_nm"}; - for stdin. With "timestamp" '
+    "(ISO 8601) a graph is read as it was then.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, allow_dash=True), required=True, help="- for stdout."
@@ -121,8 +126,8 @@ def score(
 ) -> None:
     """Judge given sites, in order.
 
-    Each answer repeats id, kind, segment, partner and point_nm and adds score, confidence,
-    interval and ood, or error.
+    Each answer repeats id, kind, segment, partner, point_nm and timestamp and adds score,
+    confidence, interval and ood, or error.
     """
     rate = None if base_rate == "auto" else _base_rate(base_rate)
     if str(out) != "-" and out.exists() and sites.exists() and out.samefile(sites):
@@ -170,13 +175,16 @@ def _scored(
     assistant: Assistant, lines: Iterable[str], batch: int, rates: dict[Kind, BaseRate]
 ) -> Iterator[dict[str, Any]]:
     """Answers in order; lines that are no sites become errors in their place."""
-    rows: list[tuple[dict[str, Any], Site | None, str]] = []
+    rows: list[_Given] = []
+    states = _States(assistant.source)
 
     def flush() -> Iterator[dict[str, Any]]:
+        if rows:
+            states.read(rows[0].at)
         answers = assistant.score(
-            [s for _, s, _ in rows if s is not None], batch=batch, base_rates=rates
+            [r.site for r in rows if r.site is not None], batch=batch, base_rates=rates
         )
-        for given, site, error in rows:
+        for given, site, error, _ in rows:
             if site is None:
                 yield {**given, "error": error}
                 continue
@@ -197,19 +205,61 @@ def _scored(
 
     for number, line in enumerate(lines, 1):
         if line.strip():
-            rows.append(_read_site(line, number))
+            row = states.check(_read_site(line, number), number)
+            # sites of one batch share a state
+            if rows and row.at != rows[0].at:
+                yield from flush()
+            rows.append(row)
         if len(rows) == batch:
             yield from flush()
     yield from flush()
 
 
-def _read_site(line: str, number: int) -> tuple[dict[str, Any], Site | None, str]:
+class _Given(NamedTuple):
+    """A line of sites, and why it is none."""
+
+    answer: dict[str, Any]
+    """What the answer repeats."""
+    site: Site | None
+    error: str
+    at: datetime | None = None
+    """The state to read; None: the present one."""
+
+
+class _States:
+    """Reads a graph as it was when a site asks for it, and as it is for the others."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source if isinstance(source, PastSource) else None
+        self._present: datetime | None = None
+        if isinstance(source, GraphSource):
+            self._present = datetime.fromisoformat(source.timestamp)
+
+    def check(self, row: _Given, number: int) -> _Given:
+        """The row, or an error in its place where the dataset has no other state."""
+        if row.at is None or self._source is not None:
+            return row
+        why = f"line {number}: this dataset has one state only; leave timestamp out"
+        return _Given(row.answer, None, why)
+
+    def read(self, at: datetime | None) -> None:
+        """Choose a state; None is the present one."""
+        wanted = at or self._present
+        if self._source is not None and wanted is not None:
+            self._source.read_at(wanted)
+
+
+def _read_site(line: str, number: int) -> _Given:
     given: dict[str, Any] = {"id": None}
     try:
         row = json.loads(line)
         if not isinstance(row, dict):
-            return given, None, f"line {number} is not a JSON object"
+            return _Given(given, None, f"line {number} is not a JSON object")
         given = {k: row.get(k) for k in ("id", "kind", "segment", "partner", "point_nm")}
+        at = None
+        if row.get("timestamp") is not None:
+            given["timestamp"] = row["timestamp"]
+            at = read_time(str(row["timestamp"]), f"line {number}: timestamp")
         partner = row.get("partner")
         site = Site(
             Kind(row["kind"]),
@@ -219,11 +269,11 @@ def _read_site(line: str, number: int) -> tuple[dict[str, Any], Site | None, str
         )
     except (ValueError, KeyError, TypeError, RecursionError, AssistError) as e:
         what = f"{e} is missing" if isinstance(e, KeyError) else str(e)
-        return given, None, f"line {number}: {what}"
+        return _Given(given, None, f"line {number}: {what}")
     # ids are text on the way out, however they came in
     given["segment"] = str(site.segment)
     given["partner"] = None if site.partner is None else str(site.partner)
-    return given, site, ""
+    return _Given(given, site, "", at)
 
 
 def _base_rate(text: str) -> BaseRate | None:

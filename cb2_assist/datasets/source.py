@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -244,6 +245,14 @@ class RouteAnswer(Protocol):
     @property
     def body(self) -> bytes:
         """What is sent."""
+
+
+@runtime_checkable
+class PastSource(Protocol):
+    """What a `Source` has besides when it can show its segments as they were at a time."""
+
+    def read_at(self, at: datetime) -> None:
+        """Read that state from now on."""
 
 
 @runtime_checkable

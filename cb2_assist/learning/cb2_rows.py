@@ -241,7 +241,7 @@ def metadata_of(row: Row, stack: ViewStack, what: SampleKind, slots: list[str]) 
     return {
         "operation_id": str(row["event_id"]),
         "strategy": what.strategy,
-        "root_id": row["segment"],
+        "root_id": row.get("root_id", row["segment"]),
         "before_root_ids": roots,
         "after_root_ids": [],
         "segment1_id": row["segment"],

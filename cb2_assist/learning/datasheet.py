@@ -165,6 +165,7 @@ _SHOWN, _HIDDEN = "shown while deciding", "hidden until the answer"
 _HOW = {
     "cursor": "where a person pointed",
     "queue_list": "on the list beside a drawn site",
+    "history": "an edit that somebody made, or beside one",
 }
 
 

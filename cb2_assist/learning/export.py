@@ -238,7 +238,8 @@ def _write_cb2(job: Job, layout: Layout) -> Written:
             licences[f"{row['dataset']}: {row['licence']}"] += 1
             profiles[stack.profile] += 1
             species[row["species"]] += 1
-            shown = (row["segment"], row["partner"])
+            # of edits of one neuron each names segments of its own, yet they belong together
+            shown = (row["segment"], row["partner"], row.get("root_id"))
             names = tuple(f"{row['dataset']}/{name}" for name in shown if name is not None)
             yield made, Sample(made["combined_sample_hash"], names)
 

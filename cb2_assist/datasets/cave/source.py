@@ -22,6 +22,7 @@ from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import BACKGROUND, SegmentId, Site
 from cb2_assist.datasets.cave.connection import Connection, Datastack, chunk_voxels, is_root
 from cb2_assist.datasets.cave.graph import Graph, Neighbour
+from cb2_assist.datasets.cave.history import History
 from cb2_assist.datasets.cave.meshes import GraphMeshes
 from cb2_assist.datasets.cave.route import GraphRoute
 from cb2_assist.datasets.chunk_cache import DEFAULT_BYTES
@@ -210,6 +211,16 @@ class CaveSource:
             return
         with self._lock:
             self._at = now()
+
+    def read_at(self, at: datetime) -> None:
+        """Read the state of a time from now on, whatever state the dataset keeps."""
+        with self._lock:
+            self._at = at
+
+    @property
+    def history(self) -> History:
+        """The graph's edits."""
+        return History(self._connection, self._graph, self._voxels)
 
     def current(self, segment: SegmentId, point: PointNm) -> tuple[SegmentId, str]:
         """The object that is meant by an id that came from outside: the viewer, a link, a person.

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,6 +48,24 @@ _EDITS = ("merge", "split", "undo", "redo")
 _MOST_WORDS = 200
 
 
+class Pace:
+    """How fast requests may follow each other, whoever makes them; without a limit at first."""
+
+    def __init__(self) -> None:
+        self.per_s = math.inf
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Return when it is one's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + 1.0 / self.per_s
+        if turn > now:
+            time.sleep(turn - now)
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """Who asks, on which servers.
@@ -54,12 +74,14 @@ class Account:
         dataset: Name for messages.
         server: The global server, which hands out the token.
         token: None asks without one.
+        pace: Of all its requests.
     """
 
     dataset: str
     server: str
     token: Token | None
     trust: Trust
+    pace: Pace = field(default_factory=Pace, compare=False)
 
 
 def session(account: Account) -> requests.Session:
@@ -105,6 +127,7 @@ class GuardedAdapter(HTTPAdapter):
         tries = 1 if changes else _TRIES
         how = request, stream, timeout or (CONNECT_S, READ_S), verify, cert, proxies
         for left in reversed(range(tries)):
+            self._account.pace.wait()
             try:
                 try:
                     answer = super().send(*how)
