@@ -29,6 +29,7 @@ from cb2_assist.settings import DEFAULT_MODEL, SNAP_NM
 
 if TYPE_CHECKING:
     from cb2_assist.review.state import Cursor
+    from cb2_assist.suggestions.in_use import Opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,49 +134,78 @@ def build_assistant(
 
     source = open_dataset(dataset.name, dataset.file)
     try:
-        from cb2_assist.model.card import check_card
-        from cb2_assist.model.soon import NoNetwork, PredictorSoon
-        from cb2_assist.suggestions.base_rate import base_rates, read_state
-        from cb2_assist.suggestions.calibration import calibrator_from_card, why_uncalibrated
-        from cb2_assist.suggestions.pipeline import ModelFacts, Pipeline
+        from cb2_assist.suggestions.in_use import ModelsInUse
 
-        folder = model or resource_dir("models") / DEFAULT_MODEL
-        loaded = check_card(folder)
-        state = read_state(saved_state_file(source.info.name))
-        species = source.info.species
-        views = loaded.views_for(species)
-        predictor = PredictorSoon(folder, device, threads, backend) if network else NoNetwork()
-        if not soon:
-            predictor.wait()
-        pipeline = Pipeline(
-            source,
-            predictor,
-            ModelFacts(
-                loaded.name,
-                loaded.sha256,
-                views.profile,
-                views.extent_nm,
-                loaded.percentile,
-                views.em_oblique,
-                views.em_extent_nm,
-                views.site_nm,
-                why_uncalibrated(loaded.card, species, views.extent_nm),
-                loaded.reads_neighbours,
-            ),
-            calibrator_from_card(loaded.card).with_state(state, loaded.sha256),
-            base_rates(state, loaded.card),
-            threads=threads,
-        )
+        def opened(folder: Path, *, wait: bool = True) -> Opened:
+            how = _Backing(device, backend, threads, network)
+            return _open_model(source, folder, how, wait=wait)
+
+        first = opened(model or resource_dir("models") / DEFAULT_MODEL, wait=not soon)
+        return Assistant(source, ModelsInUse(first, opened))
     except BaseException:
         source.close()
         raise
 
+
+@dataclass(frozen=True, slots=True)
+class _Backing:
+    """What runs a model; see `build_assistant`."""
+
+    device: str
+    backend: str
+    threads: int | None
+    network: bool
+
+
+def _open_model(source: Source, folder: Path, how: _Backing, *, wait: bool) -> Opened:
+    """A model on a dataset, with the calibration that is saved for it now.
+
+    Raises:
+        AssistError: The saved state is damaged.
+        ModelError: Model or device cannot be used.
+    """
+    from cb2_assist.model.card import check_card
+    from cb2_assist.model.soon import NoNetwork, PredictorSoon
+    from cb2_assist.suggestions.base_rate import base_rates, read_state
+    from cb2_assist.suggestions.calibration import calibrator_from_card, why_uncalibrated
+    from cb2_assist.suggestions.in_use import Opened
+    from cb2_assist.suggestions.pipeline import ModelFacts, Pipeline
+
+    loaded = check_card(folder)
+    state = read_state(saved_state_file(source.info.name))
+    species = source.info.species
+    views = loaded.views_for(species)
+    predictor = (
+        PredictorSoon(folder, how.device, how.threads, how.backend) if how.network else NoNetwork()
+    )
+    if wait:
+        predictor.wait()
+    pipeline = Pipeline(
+        source,
+        predictor,
+        ModelFacts(
+            loaded.name,
+            loaded.sha256,
+            views.profile,
+            views.extent_nm,
+            loaded.percentile,
+            views.em_oblique,
+            views.em_extent_nm,
+            views.site_nm,
+            why_uncalibrated(loaded.card, species, views.extent_nm),
+            loaded.reads_neighbours,
+        ),
+        calibrator_from_card(loaded.card).with_state(state, loaded.sha256),
+        base_rates(state, loaded.card),
+        threads=how.threads,
+    )
+
     def close() -> None:
         pipeline.close()
         predictor.close()
-        source.close()
 
-    return Assistant(source, pipeline, close)
+    verdict = (loaded.card.get("finetune") or {}).get("verdict") or {}
+    return Opened(folder, pipeline, close, str(verdict.get("is", "")))
 
 
 def saved_base_rates(dataset: str, model: Path | None = None) -> dict[Kind, BaseRate]:
@@ -371,6 +401,7 @@ def run_server(
             start_at=start,
             queue=store.queue,
             report=make_report,
+            models=assistant,
             options=Options(
                 user=options.user,
                 host=options.host,

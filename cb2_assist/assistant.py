@@ -9,8 +9,9 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cb2_assist.core.errors import (
     AssistError,
@@ -34,7 +35,8 @@ from cb2_assist.suggestions.recent import RecentLists
 
 if TYPE_CHECKING:
     from cb2_assist.decisions.labels import Labels
-    from cb2_assist.suggestions.pipeline import Answer, Pipeline, Signals
+    from cb2_assist.suggestions.in_use import ModelsInUse
+    from cb2_assist.suggestions.pipeline import Answer, Signals
     from cb2_assist.views.stack import ViewStack
 
 log = logging.getLogger(__name__)
@@ -46,12 +48,12 @@ _SIDE_POINTS = 150
 class Assistant:
     """A dataset and a model, ready to answer. Methods may be called from several threads."""
 
-    def __init__(self, source: Source, pipeline: Pipeline, close: Callable[[], None]) -> None:
+    def __init__(self, source: Source, models: ModelsInUse) -> None:
+        """Answer about a dataset; closing this closes both."""
         self.source = source
         self.preparing = False
         """Whether `warm_up` is under way: answers made meanwhile take longer."""
-        self._pipeline = pipeline
-        self._close = close
+        self._models = models
         self._shown = RecentLists()
 
     @property
@@ -62,17 +64,39 @@ class Assistant:
     @property
     def base_rates(self) -> dict[Kind, BaseRate]:
         """The rates in force."""
-        return dict(self._pipeline.base_rates)
+        return dict(self._models.pipeline.base_rates)
 
     @property
     def uncalibrated(self) -> str:
         """Why no confidence of the model can be relied on; empty for a calibrated one."""
-        return self._pipeline.facts.uncalibrated
+        return self._models.pipeline.facts.uncalibrated
 
     @property
     def judge(self) -> str:
         """Names model and calibrator: the same text, the same numbers."""
-        return f"{self._pipeline.facts.sha256} {self._pipeline.calibrator.id}"
+        pipeline = self._models.pipeline
+        return f"{pipeline.facts.sha256} {pipeline.calibrator.id}"
+
+    def known_models(self) -> list[dict[str, Any]]:
+        """Every model that has answered here; see `suggestions.in_use.ModelsInUse.known`."""
+        return self._models.known()
+
+    def use_model(self, folder: Path | str | None = None) -> dict[str, Any]:
+        """Let another model answer from now on; lists that were made keep the names of theirs.
+
+        Args:
+            folder: Of the model; None takes up what `calibrate` has saved since, with this model.
+
+        Returns:
+            Its entry of `known_models`.
+
+        Raises:
+            ModelError: It cannot be used; the one before goes on answering.
+            AssistError: The saved calibration is damaged, likewise.
+        """
+        if folder is None:
+            folder = next(m["folder"] for m in self._models.known() if m["in_use"])
+        return self._models.use(Path(folder))
 
     def suggest(
         self,
@@ -85,7 +109,8 @@ class Assistant:
         known: Callable[[Mapping[str, str | None]], set[str]] | None = None,
     ) -> SuggestionList:
         """Ranked suggestions at a point; see `suggestions.pipeline.Pipeline.suggest`."""
-        found = self._pipeline.suggest(at, segment, kind, limit, include=include, known=known)
+        with self._models.asking() as pipeline:
+            found = pipeline.suggest(at, segment, kind, limit, include=include, known=known)
         self._shown.put(found, {"how": "script"})
         return found
 
@@ -97,11 +122,12 @@ class Assistant:
         base_rates: Mapping[Kind, BaseRate] | None = None,
     ) -> Iterator[Answer]:
         """Judge given sites, in order; see `suggestions.pipeline.Pipeline.score`."""
-        for answer in self._pipeline.score(sites, batch=batch, base_rates=base_rates):
-            if answer.suggestion is not None:
-                alone = self._pipeline.alone(answer.suggestion, base_rates)
-                self._shown.put(alone, {"how": "given"})
-            yield answer
+        with self._models.asking() as pipeline:
+            for answer in pipeline.score(sites, batch=batch, base_rates=base_rates):
+                if answer.suggestion is not None:
+                    alone = pipeline.alone(answer.suggestion, base_rates)
+                    self._shown.put(alone, {"how": "given"})
+                yield answer
 
     def decide(
         self,
@@ -184,32 +210,39 @@ class Assistant:
 
     def render(self, site: Site) -> ViewStack:
         """What the model sees of a site; see `suggestions.pipeline.Pipeline.render`."""
-        return self._pipeline.render(site)
+        with self._models.asking() as pipeline:
+            return pipeline.render(site)
 
     def views_of(self, suggestion_id: str) -> tuple[str, bytes] | None:
         """SHA-256 and bytes of what the model saw; None when no longer in memory."""
         from cb2_assist.views.stack import content_sha256, to_bytes
 
-        stack = self._pipeline.stack_of(suggestion_id)
+        stack = self._stack_of(suggestion_id)
         return None if stack is None else (content_sha256(stack), to_bytes(stack))
 
     def signals_of(self, suggestion_id: str) -> Signals | None:
         """Features and embedding of a suggestion; None when no longer in memory."""
-        return self._pipeline.signals_of(suggestion_id)
+        found = (p.signals_of(suggestion_id) for p in self._models.pipelines)
+        return next((s for s in found if s is not None), None)
 
     def picture_of(self, suggestion_id: str, view: str) -> tuple[str, bytes] | None:
         """SHA-256 of what the model saw, and one view of it as PNG; None when not in memory."""
         from cb2_assist.views.pictures import picture_png
         from cb2_assist.views.stack import content_sha256
 
-        stack = self._pipeline.stack_of(suggestion_id)
+        stack = self._stack_of(suggestion_id)
         return None if stack is None else (content_sha256(stack), picture_png(stack, view))
+
+    def _stack_of(self, suggestion_id: str) -> ViewStack | None:
+        found = (p.stack_of(suggestion_id) for p in self._models.pipelines)
+        return next((s for s in found if s is not None), None)
 
     def sides_of(self, suggestion_id: str) -> list[list[list[float]]] | None:
         """Points in nm on the surface of the two sides of a cut; None for a join or unknown."""
         import numpy as np
 
-        window = self._pipeline.window_of(suggestion_id)
+        found = (p.window_of(suggestion_id) for p in self._models.pipelines)
+        window = next((w for w in found if w is not None), None)
         if window is None or window.site.kind is not Kind.CUT:
             return None
         res, lo = np.array(tuple(window.resolution)), np.array(tuple(window.box.lo))
@@ -234,11 +267,12 @@ class Assistant:
 
     def warm_up_views(self) -> None:
         """Compile what rendering needs for this dataset and model."""
-        self._pipeline.warm_up_views()
+        self._models.pipeline.warm_up_views()
 
     def close(self) -> None:
         """Let go of threads and files."""
-        self._close()
+        self._models.close()
+        self.source.close()
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from cb2_assist.core.channels import VIEW_NAMES
 from cb2_assist.core.errors import (
     BackgroundError,
     DecisionError,
+    ModelError,
     OutOfBoundsError,
     SegmentNotFoundError,
 )
@@ -166,6 +167,8 @@ class ToyAssistant:
         self.before: Callable[[PointNm, SegmentId | None], None] = lambda _at, _segment: None
         self.gone: set[str] = set()
         """Sites that were there once."""
+        self.models = ["toy-model"]
+        """Names of those that have answered; the last one does."""
 
     def suggest(self, at, segment, kind=None, limit=16, *, include=None, known=None):  # noqa: ARG002
         self.before(at, segment)
@@ -180,7 +183,27 @@ class ToyAssistant:
         found = toy_list(segment, at)
         left_out = known({s.id: s.joint for s in found.suggestions}) if known else set()
         kept = tuple(s for s in found.suggestions if s.id not in left_out)
-        return replace(found, suggestions=kept)
+        return replace(found, suggestions=kept, model_name=self.models[-1])
+
+    def known_models(self):
+        return [
+            {
+                "folder": f"/models/{name}",
+                "name": name,
+                "sha256": "0" * 64,
+                "calibrator": "toy",
+                "verdict": "worse" if "worse" in name else "",
+                "in_use": name == self.models[-1],
+            }
+            for name in sorted(set(self.models))
+        ]
+
+    def use_model(self, folder):
+        name = self.models[-1] if folder is None else Path(folder).name
+        if "model" not in name:
+            raise ModelError(f"There is no model at {folder}.")
+        self.models.append(name)
+        return next(m for m in self.known_models() if m["in_use"])
 
     def signals_of(self, suggestion_id):  # noqa: ARG002
         return None

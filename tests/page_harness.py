@@ -183,6 +183,7 @@ def start(
         partial(ViewerMount, scene),
         queue=queue,
         report=store and (lambda: report(store, only="tester")),
+        models=assistant,
         options=Options(user="tester", **{"port": 0, **options}),
         on_arrival=on_arrival,
     )

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from fixtures_model import tiny_model
 
 import cb2_assist
 from cb2_assist import (
@@ -21,6 +22,7 @@ from cb2_assist import (
     open_dataset,
     open_labels,
 )
+from cb2_assist.app import saved_state_file
 from cb2_assist.core.errors import (
     AssistError,
     DatasetError,
@@ -30,12 +32,13 @@ from cb2_assist.core.errors import (
     UnknownDatasetError,
     UsageError,
 )
-from cb2_assist.core.records import Kind
+from cb2_assist.core.records import BaseRate, Kind
 from cb2_assist.labels.lock import acquire_server_lock
 from cb2_assist.labels.store import LabelState, label_file, labels_url
 from cb2_assist.review.answers import Answer
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
+from cb2_assist.suggestions.base_rate import SavedState, write_state
 
 AT = PointNm(485, 365, 625)
 
@@ -135,7 +138,7 @@ def test_a_decision_has_the_fields_that_the_page_records(assistant, labels, tmp_
 def test_what_the_model_saw_is_kept_and_is_the_same_when_it_is_made_again(assistant, labels):
     chosen = assistant.suggest(AT).suggestions[0]
     seen = assistant.views_of(chosen.id)
-    assistant._pipeline._recent.clear()
+    assistant._models.pipeline._recent.clear()
     event = assistant.decide(chosen, "accept", labels=labels)
     sha256 = decision_of(labels, event).views_sha256
     assert (sha256, labels.views.get(sha256)) == seen
@@ -153,12 +156,12 @@ def test_a_verdict_is_recorded_even_where_its_views_cannot_be_had(
     assistant, labels, monkeypatch, caplog
 ):
     chosen = assistant.suggest(AT).suggestions[0]
-    assistant._pipeline._recent.clear()
+    assistant._models.pipeline._recent.clear()
 
     def fail(_site):
         raise AssistError("the disk fell over")
 
-    monkeypatch.setattr(assistant._pipeline, "render", fail)
+    monkeypatch.setattr(assistant._models.pipeline, "render", fail)
     with caplog.at_level(logging.WARNING):
         event = assistant.decide(chosen, Verdict.ACCEPT, labels=labels)
     assert decision_of(labels, event).views_sha256 is None
@@ -280,3 +283,43 @@ def test_labels_of_a_script_are_exported(assistant, labels, tmp_path):
     (row,) = (json.loads(x) for x in report.files[0].read_text().splitlines())
     assert row["licence"] == "CC0 1.0"
     assert "ada" not in json.dumps(row)
+
+
+def test_another_model_answers_from_now_on_and_every_list_and_decision_names_its_own(
+    neurites_file, tiny_model_folder, labels, tmp_path
+):
+    other = tiny_model(tmp_path / "other", seed=1)
+    with open_assistant(neurites_file, model=tiny_model_folder, device="cpu") as assistant:
+        before = assistant.suggest(AT)
+        told = assistant.use_model(other)
+        after = assistant.suggest(AT)
+        assert after.model_sha256 == told["sha256"] != before.model_sha256
+        assert [s.score for s in after.suggestions] != [s.score for s in before.suggestions]
+        # what is on screen is still of the one before, and is recorded so
+        events = [assistant.decide(f.suggestions[0], "accept", labels=labels, user=user)
+                  for f, user in ((before, "ada"), (after, "bob"))]  # fmt: skip
+        named = [decision_of(labels, e).model_sha256 for e in events]
+        assert named == [before.model_sha256, after.model_sha256]
+        (other / "card.json").write_text("{}")
+        with pytest.raises(AssistError, match="format"):
+            assistant.use_model(other)
+        assert assistant.suggest(AT).model_sha256 == after.model_sha256
+        assert assistant.use_model(tiny_model_folder)["sha256"] == before.model_sha256
+        again = assistant.suggest(AT)
+        assert [s.score for s in again.suggestions] == [s.score for s in before.suggestions]
+
+
+def test_a_calibration_that_was_saved_since_is_taken_up_on_request(
+    neurites_file, tiny_model_folder
+):
+    with open_assistant(neurites_file, model=tiny_model_folder, device="cpu") as assistant:
+        before = assistant.suggest(AT)
+        rates = {Kind.JOIN: BaseRate(0.9, "labels", 100)}
+        write_state(saved_state_file(assistant.info.name), SavedState(rates, version=1))
+        assert assistant.suggest(AT).calibrator == before.calibrator
+        assistant.use_model()
+        after = assistant.suggest(AT)
+        assert after.calibrator != before.calibrator
+        assert after.base_rates[Kind.JOIN].value == 0.9
+        same = {s.id: s.score for s in before.suggestions}
+        assert {s.id: s.score for s in after.suggestions} == same

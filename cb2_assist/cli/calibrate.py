@@ -33,7 +33,8 @@ def calibrate(
     """Fit base rates and confidence to the labels of a dataset.
 
     Only sites that the queue drew count (q on the page): what was asked at the cursor is no sample.
-    The score never changes. A running server keeps its numbers until it is started again.
+    The score never changes. A running server takes the result up on request: on its page, under the
+    model's name, "take up the new calibration".
     """
     from cb2_assist.app import dataset_name, saved_state_file
 

@@ -47,6 +47,11 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON do
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 @click.option("--with-names", is_flag=True, help="User names instead of pseudonyms.")
 @click.option(
+    "--with-views",
+    is_flag=True,
+    help="Beside jsonl or csv: also what the model saw, for finetune --data elsewhere.",
+)
+@click.option(
     "--user", "users", metavar="NAME", multiple=True, help="Only of this person. Repeatable."
 )
 @click.option("--since", metavar="TIME", help="Decided then or later, e.g. 2026-03-01 (UTC).")
@@ -86,6 +91,7 @@ def export(
     format_: str,
     out: Path,
     with_names: bool,
+    with_views: bool,
     users: tuple[str, ...],
     since: str | None,
     until: str | None,
@@ -129,7 +135,8 @@ def export(
     with ExitStack() as stack:
         store = stack.enter_context(open_store(url, read_only=True))
         renderer = None
-        if format_.startswith("cb2-") and (dataset is not None or dataset_file is not None):
+        needs_views = with_views or format_.startswith("cb2-")
+        if needs_views and (dataset is not None or dataset_file is not None):
             renderer = _renderer(dataset, dataset_file, model)
             stack.callback(renderer.close)
         report = export_labels(
@@ -140,6 +147,7 @@ def export(
             wanted=wanted,
             with_names=with_names,
             renderer=renderer,
+            with_views=with_views,
         )
     if renderer is not None and renderer.failure is not None:
         click.echo(f"cb2-assist: {renderer.failure}", err=True)

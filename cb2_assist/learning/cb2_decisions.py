@@ -6,6 +6,7 @@ a usable answer is counted under its reason and left out.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections import Counter
@@ -31,6 +32,8 @@ SAMPLE_TYPES = (
     "synapse_control",
 )
 _FARTHEST_NM = 1e9
+MEASURED = "cb2assist_measured"
+"""Key of the measured numbers in a row's metadata."""
 Row = dict[str, Any]
 
 
@@ -50,6 +53,12 @@ class StoredDecision:
         geometry: An npz, or None.
         em: PNG files in `core.channels.EmView` order, or None.
         damage: Why the views cannot be read as they are stored.
+        dataset: Ours, or the archive.
+        version, licence: As an export of ours says; empty in others.
+        segments: Ids of the sides, as the row says.
+        point_nm: Where; zeros where the row does not say.
+        explore: Whether our queue drew it at random.
+        measured: `views.surroundings.site_vector` of an export of ours; empty in others.
     """
 
     place: str
@@ -66,6 +75,13 @@ class StoredDecision:
     geometry: bytes | None
     em: tuple[bytes | None, ...]
     damage: str | None
+    dataset: str
+    version: str
+    licence: str
+    segments: tuple[str, ...]
+    point_nm: tuple[float, float, float]
+    explore: bool
+    measured: bytes
 
 
 class _SkipError(Exception):
@@ -131,7 +147,44 @@ def _decision(row: Row, release: Release, place: str) -> StoredDecision:
         geometry=geometry,
         em=em,
         damage=damage,
+        **_provenance(row, about),
     )
+
+
+def _provenance(row: Row, about: Row) -> Row:
+    """Where a row is from; everything in it may be missing, and nothing of it need be true."""
+    ours = about.get("cb2assist")
+    ours = ours if isinstance(ours, dict) else {}
+    propensity = ours.get("propensity")
+    propensity = propensity if isinstance(propensity, dict) else {}
+    archive = str(row["source_archive"])
+    ids = [about.get("segment1_id", about.get("root_id")), about.get("segment2_id")]
+    return {
+        "dataset": str(ours.get("dataset") or archive),
+        "version": str(ours.get("version") or ""),
+        "licence": str(about.get("licence") or ""),
+        "segments": tuple(str(i) for i in ids if isinstance(i, int | str) and str(i)),
+        "point_nm": _point(about.get("interface_point_nm")),
+        "explore": propensity.get("how") == "queue" and propensity.get("explore") is True,
+        "measured": _measured(about.get(MEASURED)),
+    }
+
+
+def _point(given: object) -> tuple[float, float, float]:
+    try:
+        x, y, z = (float(v) for v in given)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, OverflowError):
+        return 0.0, 0.0, 0.0
+    known = all(abs(v) <= _FARTHEST_NM for v in (x, y, z))
+    return (x, y, z) if known else (0.0, 0.0, 0.0)
+
+
+def _measured(given: object) -> bytes:
+    """Little-endian float32, as an export of ours keeps it in base64."""
+    try:
+        return base64.b64decode(given, validate=True) if isinstance(given, str) else b""
+    except ValueError:
+        return b""
 
 
 def _kind(row: Row) -> Kind:

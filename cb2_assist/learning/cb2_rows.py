@@ -17,6 +17,7 @@ saw; where that differs from the release, the row's metadata say so.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import itertools
@@ -31,6 +32,7 @@ from PIL import Image
 
 from cb2_assist.core.channels import EmChannel, EmView, GeometryChannel
 from cb2_assist.core.records import Kind, Verdict
+from cb2_assist.learning.cb2_decisions import MEASURED
 from cb2_assist.views.encode import Geometry, as_one_segment, encode_cb2
 from cb2_assist.views.stack import ViewStack
 
@@ -258,6 +260,7 @@ def metadata_of(row: Row, stack: ViewStack, what: SampleKind, slots: list[str]) 
         "cb2assist": ours,
         "cb2assist_profile": stack.profile,
         "cb2assist_differences": differences(stack, kind),
+        MEASURED: base64.b64encode(stack.features.astype("<f4").tobytes()).decode(),
         **extra,
     }
 

@@ -22,6 +22,7 @@ from cb2_assist.learning import datasheet
 from cb2_assist.learning.export_filter import EVERYTHING, Wanted
 from cb2_assist.learning.export_rows import COLUMNS, Row, label_rows
 from cb2_assist.learning.export_views import ExportViews, NoViewsError, SiteRenderer
+from cb2_assist.views.stack import content_sha256, to_bytes
 
 if TYPE_CHECKING:
     from cb2_assist.learning.cb2_layout import Layout
@@ -60,6 +61,9 @@ Writer = Callable[[Job], Written]
 """Writes rows as they come."""
 
 _WRITERS: dict[str, Writer] = {}
+_WITHOUT_VIEWS = ("jsonl", "csv")
+VIEWS = "views"
+"""Folder of an export with views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ def export_labels(
     wanted: Wanted = EVERYTHING,
     with_names: bool = False,
     renderer: SiteRenderer | None = None,
+    with_views: bool = False,
 ) -> ExportReport:
     """Write one row per label in force: the last accept or reject of a person on a site.
 
@@ -131,9 +136,11 @@ def export_labels(
         wanted: Which of its labels.
         with_names: Real user names in place of pseudonyms.
         renderer: Makes the views of labels that have none, for formats with views.
+        with_views: Beside ``jsonl`` and ``csv`` also a folder ``views`` with what the model saw.
 
     Raises:
-        UsageError: No such format, or ``out`` is no folder or holds what others made.
+        UsageError: No such format, views are asked for beside one that has them, or ``out`` is no
+            folder or holds what others made.
         AssistError: The folder cannot be written.
         LabelError: The labels cannot be read.
     """
@@ -142,9 +149,13 @@ def export_labels(
         raise UsageError(
             f"There is no export format {format!r}. Known: {', '.join(export_formats())}."
         )
+    if with_views and format not in _WITHOUT_VIEWS:
+        raise UsageError(f"--with-views goes with jsonl and csv; {format} has the views in it.")
     skipped: Counter[str] = Counter()
     rows = label_rows(store, dataset=dataset, wanted=wanted, with_names=with_names, skipped=skipped)
     views = ExportViews(ViewsStore(store.views_folder), renderer)
+    if with_views:
+        rows = _copying(rows, views, ViewsStore(out / VIEWS), skipped)
     sheet = datasheet.Datasheet()
     path = out / datasheet.NAME
     try:
@@ -163,6 +174,21 @@ def export_labels(
             "another folder with --out; the labels themselves are untouched."
         ) from e
     return ExportReport(written.rows, left_out, (*written.files, path), notes)
+
+
+def _copying(
+    rows: Iterator[Row], views: ExportViews, to: ViewsStore, skipped: Counter[str]
+) -> Iterator[Row]:
+    """The rows whose views can be had, each once its views are in the folder."""
+    for row in rows:
+        try:
+            stack = views.stack(row)
+        except NoViewsError as e:
+            skipped[str(e)] += 1
+            continue
+        address = content_sha256(stack)
+        to.put(to_bytes(stack), address)
+        yield {**row, "views_sha256": address}
 
 
 def _what_there_is(store: LabelStore, dataset: str | None, n: int) -> Iterator[str]:

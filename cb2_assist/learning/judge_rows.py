@@ -178,7 +178,8 @@ class _Wanted:
             self.tally.mismatches[
                 f"the views reach {row.extent_nm:g} nm, the card wants {extent:g} nm"
             ] += 1
-        self.tally.mismatches["there are no contact features"] += 1
+        if not isinstance(seen, Seen) or not seen.present[FEATURE_TOKEN]:
+            self.tally.mismatches["there are no contact features"] += 1
 
 
 def _scores(

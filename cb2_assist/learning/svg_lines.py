@@ -26,10 +26,20 @@ class Line:
     values: Floats
 
 
-def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> str:
-    """The chart as an SVG document, white behind, readable without colours."""
+def line_chart(
+    title: str, x_label: str, y_label: str, lines: Sequence[Line], names: Sequence[str] = ()
+) -> str:
+    """The chart as an SVG document, white behind, readable without colours.
+
+    Args:
+        title: Above it.
+        x_label: Below it.
+        y_label: Beside it.
+        lines: What it shows.
+        names: What stands at 0, 1, 2, ... below it, where those are not numbers to read.
+    """
     width, height = _LEFT + _WIDTH + _LEGEND, _TOP + _HEIGHT + _BELOW
-    body = "\n".join(_parts(title, x_label, y_label, lines))
+    body = "\n".join(_parts(title, x_label, y_label, lines, names))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" font-family="sans-serif" font-size="12">\n'
@@ -38,7 +48,9 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line]) ->
     )
 
 
-def _parts(title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> Iterator[str]:
+def _parts(
+    title: str, x_label: str, y_label: str, lines: Sequence[Line], names: Sequence[str]
+) -> Iterator[str]:
     last = max(1, *(len(line.values) - 1 for line in lines))
     low = min(float(line.values.min()) for line in lines)
     high = max(float(line.values.max()) for line in lines)
@@ -51,9 +63,10 @@ def _parts(title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> Ite
         return _TOP + _HEIGHT * (high - value) / (high - low)
 
     yield _text(_LEFT + _WIDTH / 2, 22, title, "middle", 'font-size="14"')
-    for tick in _ticks(0, last):
+    below = dict(enumerate(names)) if names else {t: f"{t:g}" for t in _ticks(0, last)}
+    for tick, name in below.items():
         yield f'<path d="M{x(tick):.1f},{_TOP}v{_HEIGHT}" stroke="#dddddd"/>'
-        yield _text(x(tick), _TOP + _HEIGHT + 16, f"{tick:g}", "middle")
+        yield _text(x(tick), _TOP + _HEIGHT + 16, name, "middle")
     for tick in _ticks(low, high):
         yield f'<path d="M{_LEFT},{y(tick):.1f}h{_WIDTH}" stroke="#dddddd"/>'
         yield _text(_LEFT - 7, y(tick) + 4, f"{tick:g}", "end")

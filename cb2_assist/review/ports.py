@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
 from cb2_assist.core.records import (
@@ -96,6 +96,20 @@ class Assistant(Protocol):
 
     def sides_of(self, suggestion_id: str) -> list[list[list[float]]] | None:
         """Points in nm on the two sides of a cut; None for a join or when unknown."""
+
+
+class Models(Protocol):
+    """Which model answers; `Assistant` of the program is one."""
+
+    def known_models(self) -> list[dict[str, Any]]:
+        """Every model that has answered: folder, name, sha256, calibrator, verdict, in_use."""
+
+    def use_model(self, folder: str | None) -> dict[str, Any]:
+        """Let another one answer; None: the same, with the calibration that is saved now.
+
+        Raises:
+            AssistError: It cannot be used; the one before goes on answering.
+        """
 
 
 class Log(Protocol):

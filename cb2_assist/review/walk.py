@@ -272,6 +272,9 @@ class QueueWalk:
             finally:
                 with self._lock:
                     self._ahead = None
+            if f"{found.model_sha256} {found.calibrator}" != self._assistant.judge:
+                # another model was taken up since
+                found = self._suggest(item)
         else:
             found = self._suggest(item)
         return replace(found, drawn=drawn)

@@ -107,6 +107,14 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class UseModel:
+    """Let another model answer."""
+
+    folder: str | None
+    """None: the same, with the calibration that is saved now."""
+
+
+@dataclass(frozen=True, slots=True)
 class TakeOver:
     """Give the session to this tab."""
 
@@ -127,6 +135,7 @@ Message = (
     | Queue
     | Goto
     | Share
+    | UseModel
     | TakeOver
     | Ping
 )
@@ -285,6 +294,16 @@ def _share(fields: dict[str, Any]) -> Share:
     return Share(link, None if fields.get("camera_nm") is None else _point(fields, "camera_nm"))
 
 
+def _use_model(fields: dict[str, Any]) -> UseModel:
+    folder = fields.get("folder")
+    if folder is None:
+        return UseModel(None)
+    is_path = isinstance(folder, str) and 0 < len(folder.strip()) <= 4096 and "\0" not in folder
+    if not is_path:
+        raise BadRequestError(f"folder must name a model folder, got {_short(folder)}.")
+    return UseModel(folder.strip())
+
+
 _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "propose": _propose,
     "decide": _decide,
@@ -296,6 +315,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "queue": _queue,
     "goto": _goto,
     "share": _share,
+    "use_model": _use_model,
     "take_over": lambda _fields: TakeOver(),
     "ping": lambda _fields: Ping(),
 }

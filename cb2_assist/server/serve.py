@@ -20,7 +20,7 @@ from cb2_assist.core.keys import KeyBinding, keys_named
 from cb2_assist.datasets.source import GraphSource
 from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.resources import resource_dir
-from cb2_assist.review.ports import Assistant, Log, Views
+from cb2_assist.review.ports import Assistant, Log, Models, Views
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
 from cb2_assist.review.walk import QueueWalk
@@ -101,6 +101,7 @@ class RunningServer:
         start_at: Cursor | None = None,
         queue: QueueStore | None = None,
         report: Report | None = None,
+        models: Models | None = None,
         on_arrival: Callable[[], None] = lambda: None,
     ) -> None:
         """Listen and take up the last session.
@@ -115,6 +116,7 @@ class RunningServer:
                 resumes where the last session stopped.
             queue: Sites that wait, for `q`; None: there is no queue.
             report: Makes what ``/report`` shows; None: there is no such page.
+            models: Changes which model answers; None: it stays the same.
             on_arrival: Called whenever a browser has brought the token, on the server's loop.
 
         Raises:
@@ -141,7 +143,7 @@ class RunningServer:
         self._walk = None
         if queue is not None:
             self._walk = QueueWalk(self.session, assistant, decisions, queue, user=options.user)
-        self._hub = Hub(self.session, bindings, secrets.server_id, self._walk)
+        self._hub = Hub(self.session, bindings, secrets.server_id, self._walk, models)
         routes = self._routes(assistant, secrets, bindings, on_arrival, report)
 
         def open_at(number: int) -> Mount:
@@ -280,6 +282,7 @@ def serve(
     start_at: Cursor | None = None,
     queue: QueueStore | None = None,
     report: Report | None = None,
+    models: Models | None = None,
     options: Options,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then stop cleanly within five seconds.
@@ -295,6 +298,7 @@ def serve(
         start_at: Where to begin, as for `RunningServer`.
         queue: Sites that wait, for `q`.
         report: Makes what ``/report`` shows.
+        models: Changes which model answers.
         options: Address, user, keys, memory.
 
     Raises:
@@ -317,6 +321,7 @@ def serve(
             start_at=start_at,
             queue=queue,
             report=report,
+            models=models,
             on_arrival=on_arrival,
         )
         try:

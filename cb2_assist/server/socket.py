@@ -19,6 +19,7 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding
 from cb2_assist.review.answers import Answer as Verdict
 from cb2_assist.review.lanes import Lane
+from cb2_assist.review.ports import Models
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.guard import SUBPROTOCOL
@@ -37,6 +38,7 @@ from cb2_assist.server.messages import (
     Share,
     TakeOver,
     Undo,
+    UseModel,
     message_id,
     read_json,
     read_message,
@@ -78,6 +80,8 @@ class Hub:
     server_id: str
     walk: QueueWalk | None = None
     """None: there is no queue to go through."""
+    models: Models | None = None
+    """None: the model cannot be changed."""
     pages: set[PageSocket] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -85,6 +89,8 @@ class Hub:
         # a newer one does not wait for an older one
         self._in_order = Lane("cb2-in-order")
         self._proposals = (Lane("cb2-propose-0"), Lane("cb2-propose-1"))
+        # opening a model takes seconds, in which neither verdicts nor proposals wait
+        self._opening = Lane("cb2-open-model")
         self._next_lane = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._viewer_for: Callable[[str], str] | None = None
@@ -113,6 +119,7 @@ class Hub:
             "server_id": self.server_id,
             "viewer": f"/v/{self._viewer_for(origin)}/",
             "keys": [k.to_json() for k in self.keys],
+            "models": self.models.known_models() if self.models else [],
         }
 
     def session_changed(self) -> None:
@@ -138,6 +145,8 @@ class Hub:
                 return self.propose(lambda: self._go(text))
             case Share(link, camera):
                 return self._in_order.submit(self._share, link, page, camera)
+            case UseModel(folder):
+                return self._opening.submit(self._use_model, folder)
             case TakeOver():
                 self.hold.take(page)
                 return _done("This session is in this tab now.")
@@ -183,6 +192,42 @@ class Hub:
             self.propose_unasked(lambda: session.propose(number, cursor, arrival))
         return Reply(arrival.text, {"at_nm": arrival.at.to_json(), "proposes": cursor is not None})
 
+    def _use_model(self, folder: str | None) -> Reply:
+        """Let another model answer, and ask it about the place on screen."""
+        if self.models is None:
+            raise DecisionError("This server cannot change its model.")
+        session = self.session
+        session.say("Opening the model; the one before answers until then …")
+        try:
+            now = self.models.use_model(folder)
+        except AssistError as error:
+            session.say(f"The model stays what it was: {error}", "error")
+            raise
+        mark = f" Its card says: {now['verdict']} than what it was made from."
+        told = mark if now["verdict"] not in ("", "better") else ""
+        same = "with the calibration that is saved now" if folder is None else "from now on"
+        text = f"{now['name']} ({now['sha256'][:8]}) answers {same}.{told}"
+        session.say(text, "warn" if told else "good")
+        if session.screen.list is not None:
+            self.propose_unasked(self.walk.resume if self.walk else session.resume)
+        known = self.models.known_models()
+        self._tell_all({"type": "models", "models": known})
+        return Reply(text, {"models": known})
+
+    def _tell_all(self, message: dict[str, Any]) -> None:
+        loop = self._loop
+        if loop is None:
+            return
+
+        def tell() -> None:
+            for page in tuple(self.pages):
+                page.send_text(json.dumps(message))
+
+        try:
+            loop.call_soon_threadsafe(tell)
+        except RuntimeError:  # the loop has ended: nobody is left to tell
+            self._loop = None
+
     def _share(self, link: str, page: PageSocket, camera: PointNm | None) -> Reply:
         origin = page.origin
         if link == "own":
@@ -211,6 +256,7 @@ class Hub:
         self.is_closing = True
         done &= self._proposals[0].close(0.1)
         done &= self._proposals[1].close(0.1)
+        done &= self._opening.close(0.1)
         done &= self.walk is None or self.walk.close(0.1)
         return self.session.close(0.1) and done
 

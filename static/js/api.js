@@ -20,7 +20,7 @@ export function freshKey() {
 }
 
 /**
- * Fires `hello`, `snapshot`, `hold`, `ack` (detail: the message; for an ack also `request`) and `connection`
+ * Fires `hello`, `snapshot`, `hold`, `models`, `ack` (detail: the message; for an ack also `request`) and `connection`
  * (detail: whether it is up).
  */
 export class Api extends EventTarget {

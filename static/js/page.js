@@ -40,6 +40,7 @@ export class Page {
     const find = (/** @type {string} */ name) =>
       /** @type {any} */ (document.querySelector(name));
     this.header = find("cb2-header");
+    this.models = find("cb2-models");
     this.queue = find("cb2-queue");
     this.list = find("cb2-suggestions");
     this.status = find("cb2-status");
@@ -114,6 +115,7 @@ export class Page {
       this.#render();
     });
     on("hold", () => this.#changeHands());
+    on("models", (message) => this.models.update(message.models));
     const held = (/** @type {(detail: any) => void} */ act) => (/** @type {CustomEvent} */ e) =>
       this.api.holds ? act(e.detail) : this.#refuse();
     this.list.addEventListener("choose", held((id) => this.choose(id)));
@@ -124,6 +126,7 @@ export class Page {
     this.views.addEventListener("look", held((camera) => this.overlay.look(camera)));
     this.go.addEventListener("go", held((text) => this.travel(text)));
     this.go.addEventListener("share", held((link) => this.share(link)));
+    this.models.addEventListener("use", held((folder) => this.send({ type: "use_model", folder })));
     this.hold.addEventListener("take", () => this.send({ type: "take_over" }));
     window.addEventListener("hashchange", () => this.#followAddress());
     this.viewer.addEventListener("window", () => {
@@ -164,11 +167,12 @@ export class Page {
 
   /**
    * @param {{server_id: string, viewer: string, keys: KeyBinding[],
-   *   cameras: import("./types.js").Camera[]}} hello
+   *   cameras: import("./types.js").Camera[], models: import("./types.js").ModelInUse[]}} hello
    */
   #greet(hello) {
     this.#keys = hello.keys;
     this.help.update(hello.keys);
+    this.models.update(hello.models);
     // a server that started again counts its statuses from the beginning
     this.#lastStatus = -1;
     this.#wasGreeted = true;
@@ -220,6 +224,7 @@ export class Page {
     this.#render();
     if (!ok && error) this.say(error, request.type === "decide" ? "error" : "warn");
     if (request.type === "goto") this.#arrived(ok ? data : null, text);
+    if (request.type === "use_model" && ok) this.models.leave();
     if (request.type === "share" && ok) this.#copy(data.link, text ?? "");
     if ((request.type === "propose" || request.type === "queue") && request.at !== undefined) {
       this.timings.proposal(request.type, request.at);

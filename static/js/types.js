@@ -9,6 +9,8 @@
  *   prior: number|null, joint: string|null, score_hidden?: boolean}} Suggestion
  *   with score_hidden, score, confidence and interval are null until the answer
  * @typedef {{name: string, words: string, panel: "3d"|"section", orientation: number[]}} Camera
+ * @typedef {{folder: string, name: string, sha256: string, calibrator: string, verdict: string,
+ *   in_use: boolean}} ModelInUse
  * @typedef {{joint: string|null, members: string[], none_of_these: number}} JointSet
  * @typedef {{value: number, source: string, n: number}} BaseRate
  * @typedef {{dataset: string, version: string, segment: string, at_nm: number[],

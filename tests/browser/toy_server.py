@@ -59,6 +59,7 @@ def main() -> None:
             ViewsStore(store.views_folder),
             mount,
             queue=store.queue,
+            models=assistant,
             options=Options(
                 user=user,
                 port=port,

@@ -1,0 +1,349 @@
+"""Fine-tuning on kept tokens: how much of a network is fitted, and how.
+
+Few labels bear few parameters, and without decisions of the base data nothing holds a network to
+what it knew. So (`level_for`):
+
+- ``head``: without base data, or with fewer than `LEAST_DECISION` labels of the rarer answer. The
+  last linear layer of each labelled question is fitted, held to what it was by a penalty on the
+  change whose strength is chosen on held-out folds; no change at all is among the choices.
+- ``decision``: with base data and more labels. What combines the tokens is fitted, too; half of
+  every batch is base data, and every weight is pulled towards what it was.
+- ``measured``: from `LEAST_MEASURED` on. The layers behind the measured tokens as well.
+
+The image encoder and the first stage of the graph never change here.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import optimize
+from torch.nn import functional
+
+from cb2_assist.core.errors import DatasetError
+from cb2_assist.core.records import Kind
+from cb2_assist.learning.finetune_tokens import Rows, Tokens, answers, token_stack
+from cb2_assist.learning.optimise import rate_at
+from cb2_assist.model.network import FEATURE_TOKEN, GRAPH_TOKEN, N_VIEWS, TASKS, MultiTaskViT
+
+LEVELS = ("head", "decision", "measured")
+LEAST = 5
+"""Labels of either answer from which on a question is fitted at all."""
+LEAST_DECISION, LEAST_MEASURED = 20, 200
+"""Labels of the rarer answer from which on more is fitted, when there is base data."""
+_HELD = (1.0, 10.0, 100.0, 1000.0)
+"""Strengths of the penalty on a head's change; without any is the last resort of `fit_head`."""
+_FOLDS = 5
+_DECISION = (
+    "heads.",
+    "task_query",
+    "token_norm.",
+    "fusion.",
+    "fusion_mlp.",
+    "decision_norm.",
+)
+_MEASURED = ("feature_token.", "graph.token.")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """How to fit; part of the card.
+
+    Attributes:
+        level: One of `LEVELS`.
+        replay_share: Of every batch, when there is base data.
+        steps: Of the optimiser, above ``head``.
+        batch: Decisions of a step, base data included.
+        lr: Peak.
+        hold: Pull of every weight towards what it was, added to the loss as
+            ``hold * sum of squared changes``.
+        drop_images, drop_measured: Share of decisions of a step that lose all views, or each of
+            the measured tokens, so that the tokens keep answering alone.
+        seed: Of order and drops.
+    """
+
+    level: str
+    replay_share: float = 0.5
+    steps: int = 300
+    batch: int = 64
+    lr: float = 3e-4
+    hold: float = 0.01
+    drop_images: float = 0.3
+    drop_measured: float = 0.15
+    seed: int = 0
+
+
+def level_for(labels: Tokens, replay: Tokens | None) -> str:
+    """How much so many labels bear; see the module.
+
+    With two questions fitted the one with fewer labels of its rarer answer decides.
+    """
+    rarer = [n for n in rarer_counts(labels).values() if n >= LEAST]
+    if replay is None or not rarer:
+        return "head"
+    if len(np.unique(replay.task)) < len(np.unique(labels.task)):
+        return "head"
+    if min(rarer) < LEAST_DECISION:
+        return "head"
+    return "decision" if min(rarer) < LEAST_MEASURED else "measured"
+
+
+def rarer_counts(labels: Tokens) -> dict[Kind, int]:
+    """Labels of the rarer answer, by question that has any label."""
+    out = {}
+    for index, kind in enumerate(Kind):
+        mine = labels.answer[labels.task == index]
+        if len(mine):
+            out[kind] = int(min(mine.sum(), (~mine).sum()))
+    return out
+
+
+def check_enough(labels: Tokens) -> None:
+    """Refuse labels that nothing can be fitted to.
+
+    Raises:
+        DatasetError: No question has enough labels of both answers.
+    """
+    counts = rarer_counts(labels)
+    if max(counts.values(), default=0) >= LEAST:
+        return
+    told = []
+    for index, kind in enumerate(Kind):
+        mine = labels.answer[labels.task == index]
+        if len(mine):
+            told.append(f"{len(mine)} {kind.value}s, {int(mine.sum())} of them accepted")
+    raise DatasetError(
+        f"There is too little to learn from: {'; '.join(told) or 'no labels'}. A question needs "
+        f"{LEAST} accepted and {LEAST} rejected labels to be fitted. Answer more sites with the "
+        "answer that is rare (q brings up uncertain ones)."
+    )
+
+
+def fit(
+    net: MultiTaskViT, labels: Tokens, replay: Tokens | None, plan: FitPlan, fold: Rows
+) -> MultiTaskViT:
+    """A copy of a network, fitted; the same inputs give the same weights.
+
+    Args:
+        net: Stays as it is.
+        labels: What to learn.
+        replay: Base data; None at level ``head``.
+        plan: How.
+        fold: A fold of each label, in which the strength of level ``head`` is chosen, (n,).
+    """
+    if plan.level == "head" or replay is None:
+        return _fit_heads(net, labels, fold)
+    return _fit_layers(net, labels, replay, plan)
+
+
+def _fit_heads(net: MultiTaskViT, labels: Tokens, fold: Rows) -> MultiTaskViT:
+    out = copy.deepcopy(net).eval()
+    _, embedding = answers(net, labels)
+    for index in range(len(Kind)):
+        rows = labels.task == index
+        answer = labels.answer[rows]
+        if min(answer.sum(), (~answer).sum()) < LEAST:
+            continue
+        head = out.heads[TASKS[index]]
+        before = np.append(
+            head.weight.detach().double().numpy()[0], head.bias.detach().double().numpy()
+        )
+        after = fit_head(before, embedding[rows].astype(np.float64), answer, fold[rows])
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(after[:-1][None]))
+            head.bias.copy_(torch.from_numpy(after[-1:]))
+    return out
+
+
+def fit_head(before: Floats, embedding: Floats, answer: NDArray[np.bool_], fold: Rows) -> Floats:
+    """Weights and bias of one linear head.
+
+    The penalty is the strongest whose loss on held-out folds is within a standard error of the
+    least one, so that a head moves only as far as the labels carry it; ``before`` itself counts as
+    the strongest of all.
+
+    Args:
+        before: Weights and bias as they are, (D + 1,).
+        embedding: What the head sees, (n, D).
+        answer: (n,), both answers.
+        fold: What is held out together, (n,).
+    """
+    x = np.hstack([embedding, np.ones((len(embedding), 1))])
+    losses = []
+    for strength in (None, *sorted(_HELD, reverse=True)):
+        out = np.full(len(answer), np.nan)
+        for k in np.unique(fold):
+            held = fold == k
+            w = before if strength is None else _held_fit(before, x[~held], answer[~held], strength)
+            out[held] = _losses(x[held] @ w, answer[held])
+        losses.append((strength, out))
+    weight = balanced(answer)
+    weight /= weight.sum()
+    mean = [float(weight @ loss) for _, loss in losses]
+    best = int(np.argmin(mean))
+    chosen: float | None = None
+    for (strength, loss), m in zip(losses, mean, strict=True):
+        more = loss - losses[best][1]
+        error = float(np.sqrt((weight**2) @ (more - (m - mean[best])) ** 2))
+        if m - mean[best] <= error:
+            chosen = strength
+            break
+    return before if chosen is None else _held_fit(before, x, answer, chosen)
+
+
+def _held_fit(before: Floats, x: Floats, answer: NDArray[np.bool_], strength: float) -> Floats:
+    if answer.all() or not answer.any():
+        return before
+    weight, sign = balanced(answer), np.where(answer, 1.0, -1.0)
+    held = np.full(len(before), strength)
+    held[-1] = 1.0  # the bias costs one label's worth
+
+    def loss(w: Floats) -> tuple[float, Floats]:
+        z = sign * (x @ w)
+        value = weight @ np.logaddexp(0, -z) + 0.5 * held @ (w - before) ** 2
+        pull = -weight * sign / (1 + np.exp(z))
+        return float(value), x.T @ pull + held * (w - before)
+
+    found = optimize.minimize(loss, before, jac=True, method="L-BFGS-B")
+    out: Floats = found.x
+    return out
+
+
+def _losses(logit: Floats, answer: NDArray[np.bool_]) -> Floats:
+    out: Floats = np.logaddexp(0, np.where(answer, -logit, logit))
+    return out
+
+
+def balanced(answer: NDArray[np.bool_]) -> Floats:
+    """Weights by which both answers count the same, mean 1."""
+    share = np.clip(answer.mean(), 1e-9, 1 - 1e-9)
+    out: Floats = np.where(answer, 0.5 / share, 0.5 / (1 - share))
+    return out
+
+
+def step_weights(tokens: Tokens) -> NDArray[np.float32]:
+    """The same within each question."""
+    out = np.ones(len(tokens), np.float32)
+    for index in np.unique(tokens.task):
+        rows = tokens.task == index
+        if tokens.answer[rows].any() and not tokens.answer[rows].all():
+            out[rows] = balanced(tokens.answer[rows])
+    return out
+
+
+def _fit_layers(net: MultiTaskViT, labels: Tokens, replay: Tokens, plan: FitPlan) -> MultiTaskViT:
+    out = copy.deepcopy(net)
+    starts = _DECISION if plan.level == "decision" else (*_DECISION, *_MEASURED)
+    moving = []
+    for name, parameter in out.named_parameters():
+        parameter.requires_grad_(name.startswith(starts))
+        if parameter.requires_grad:
+            moving.append((parameter, parameter.detach().clone()))
+    optimizer = torch.optim.AdamW([p for p, _ in moving], plan.lr, weight_decay=0.0)
+    rng = np.random.default_rng((plan.seed, 3))
+    torch.manual_seed(plan.seed)
+    base = round(plan.batch * plan.replay_share)
+    sources = [(labels, plan.batch - base), (replay, base)]
+    streams = [_stream(t, n, step_weights(t), rng) for t, n in sources if n]
+    out.train()
+    for step in range(plan.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.lr * rate_at(step, plan.steps, 0.1)
+        total = torch.zeros(())
+        for stream in streams:
+            some, weight = next(stream)
+            total = total + _loss(out, some, weight, plan, rng) * len(some) / plan.batch
+        pull = sum(((p - was) ** 2).sum() for p, was in moving)
+        optimizer.zero_grad(set_to_none=True)
+        (total + plan.hold * pull).backward()
+        torch.nn.utils.clip_grad_norm_([p for p, _ in moving], 1.0)
+        optimizer.step()
+    for parameter in out.parameters():
+        parameter.requires_grad_(False)
+    return out.eval()
+
+
+class _stream:  # noqa: N801 - an iterator, used like a function
+    """Endless batches: every row once, then all again in another order."""
+
+    def __init__(
+        self, tokens: Tokens, n: int, weight: NDArray[np.float32], rng: np.random.Generator
+    ) -> None:
+        self._tokens, self._n, self._weight, self._rng = tokens, n, weight, rng
+        self._left = np.zeros(0, np.intp)
+
+    def __next__(self) -> tuple[Tokens, NDArray[np.float32]]:
+        while len(self._left) < self._n:
+            more = self._rng.permutation(len(self._tokens))
+            self._left = np.concatenate([self._left, more])
+        rows, self._left = self._left[: self._n], self._left[self._n :]
+        return self._tokens.take(rows), self._weight[rows]
+
+
+def _loss(
+    net: MultiTaskViT,
+    some: Tokens,
+    weight: NDArray[np.float32],
+    plan: FitPlan,
+    rng: np.random.Generator,
+) -> torch.Tensor:
+    there = some.there.copy()
+    there[rng.random(len(some)) < plan.drop_images, :N_VIEWS] = False
+    for token in (FEATURE_TOKEN, GRAPH_TOKEN):
+        there[rng.random(len(some)) < plan.drop_measured, token] = False
+    nothing = ~there.any(1)
+    there[nothing] = some.there[nothing]
+    logit, _ = net.decide(
+        token_stack(net, some), torch.from_numpy(~there), torch.from_numpy(some.task)
+    )
+    target = torch.from_numpy(some.answer.astype(np.float32)) * 0.95 + 0.025
+    return functional.binary_cross_entropy_with_logits(
+        logit, target, weight=torch.from_numpy(weight)
+    )
+
+
+def folds_of(
+    group: NDArray[np.int64], answer: NDArray[np.bool_], seed: int, folds: int = _FOLDS
+) -> Rows:
+    """A fold of each label: whole groups together, accepted labels spread, (n,).
+
+    Args:
+        group: What must not be torn apart, (n,).
+        answer: (n,).
+        seed: Of ties.
+        folds: At most so many.
+    """
+    names, inverse = np.unique(group, return_inverse=True)
+    accepted = np.bincount(inverse, answer, len(names))
+    size = np.bincount(inverse, minlength=len(names))
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(-size[order], kind="stable")]
+    k = min(folds, len(names))
+    load = np.zeros((k, 2))
+    fold = np.zeros(len(names), np.intp)
+    for g in order:
+        # the fold that is emptiest of what this group brings
+        fold[g] = int(np.argmin(load @ np.array([accepted[g], size[g] - accepted[g]])))
+        load[fold[g]] += (accepted[g], size[g] - accepted[g])
+    found: Rows = fold[inverse]
+    return found
+
+
+def out_of_fold(
+    net: MultiTaskViT, labels: Tokens, replay: Tokens | None, plan: FitPlan, fold: Rows
+) -> Floats:
+    """Log-odds of each label by a network that was fitted without the label's fold, (n,)."""
+    out = answers(net, labels)[0]
+    for k in np.unique(fold):
+        held = fold == k
+        if held.all():
+            continue
+        rest = fit(net, labels.take(~held), replay, plan, fold[~held])
+        out[held] = answers(rest, labels.take(held))[0]
+    return out
