@@ -185,6 +185,8 @@ class Waiting:
     confidence: float
     skips: int
     """How often it was passed over."""
+    ood: bool = False
+    """`Ood.flag`: its numbers are not reliable."""
 
 
 @dataclass(frozen=True, slots=True)

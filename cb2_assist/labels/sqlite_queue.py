@@ -164,12 +164,12 @@ class SqliteQueueStore(SqliteOrder):
         """See `QueueStore.waiting`."""
         where, values = within(scope)
         rows = self._readers.rows(
-            "SELECT q.site, q.kind, q.score, q.confidence, q.skips FROM queue_states q"  # noqa: S608
+            "SELECT q.site, q.kind, q.score, q.confidence, q.skips, q.is_ood FROM queue_states q"  # noqa: S608
             f" WHERE {where} AND {_IS_OPEN} AND {_IS_OF}"
             " AND (q.lease_until IS NULL OR q.lease_until <= :now) ORDER BY q.site",
             {**values, "now": now, "user": user},
         )
-        return [Waiting(s, Kind(k), score, c, skips) for s, k, score, c, skips in rows]
+        return [Waiting(s, Kind(k), *numbers, bool(ood)) for s, k, *numbers, ood in rows]
 
     def scores(
         self, dataset: str, kind: Kind, *, model_sha256: str, calibrator: str
