@@ -142,14 +142,13 @@ def calibration_labels(
             answered.add((d.version, label.site))
             drawn.append(row)
     weight = draw_weights(drawn)
-    good = np.array([not d.ood for d in drawn], bool)
-    for d in drawn:
-        if d.ood:
-            left_out[d.kind]["where the model is not reliable"] += 1
-    if good.any():
+    good = [k for k, row in enumerate(drawn) if not row.ood]
+    for row in drawn:
+        if row.ood:
+            left_out[row.kind]["where the model is not reliable"] += 1
+    if good:
         weight = weight[good] / weight[good].mean()
-    kept = tuple(d for d in drawn if not d.ood)
-    return CalibrationLabels(kept, weight[: len(kept)], left_out, last)
+    return CalibrationLabels(tuple(drawn[k] for k in good), weight[: len(good)], left_out, last)
 
 
 _HOW = {"cursor": "asked at the cursor", "queue_list": "on the list beside a drawn site"}

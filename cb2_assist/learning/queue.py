@@ -11,9 +11,9 @@ errors there nor its calibration could be seen; with the share of random draws e
 has a known probability above zero, which each decision carries (`core.records.Draw`). Where a
 strategy itself decides at random, its own probabilities are in it too.
 
-Where the model is flagged as unreliable (`Ood.flag`), its numbers are nothing to sort by: a strategy
-that looks at them comes to flagged sites when no other is left, as lists show them last. Random draws
-take them like any other, and strategies that do not ask the model (contact, size) do not mind.
+Where the model is not reliable (`Ood.flag`), its numbers are nothing to sort by: a strategy that
+looks at them comes to such sites when no other is left, as lists show them last. Random draws take
+them like any other, and strategies that do not ask the model (contact, size) do not mind.
 """
 
 from __future__ import annotations

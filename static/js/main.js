@@ -5,6 +5,7 @@ import "./elements/go.js";
 import "./elements/header.js";
 import "./elements/help.js";
 import "./elements/hold.js";
+import "./elements/note.js";
 import "./elements/queue.js";
 import "./elements/status.js";
 import "./elements/suggestions.js";
