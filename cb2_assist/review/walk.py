@@ -100,6 +100,8 @@ class QueueWalk:
         self._lock = threading.Lock()
         self._ahead: tuple[str, Future[SuggestionList]] | None = None
         self._scope: Scope | None = None
+        self._put_there: str | None = None
+        """The known wrong one that is, or will be, on screen."""
         self._renewed = 0.0
         self._is_closing = False
         self._search = Search(session, assistant, queue, on_found=self._found_more, clock=clock)
@@ -154,6 +156,7 @@ class QueueWalk:
         scope = step.scope
         if scope is None:
             return self._session.end_move(number, step.text)
+        self._put_there = step.seeded and step.seeded.name
         self._enter(scope)
         text = self._session.show(number, lambda: self._find(number, scope, step))
         self._look_soon()
@@ -269,6 +272,7 @@ class QueueWalk:
             shown = self._seeds.list_of(step.seeded, scope, self._taken_ahead, now=self._clock())
             if shown is not None:
                 return shown
+            self._put_there = None
             drawn = draw(self._queue, scope, self._user, now=self._clock())
         drawn = drawn or self._first_found(number, scope)
         while drawn is not None:
@@ -352,6 +356,7 @@ class QueueWalk:
         """As `ReviewSession.propose`, but a site of the queue stays one."""
         if (seeded := self._seeded_at(cursor)) is not None:
             scope = default_scope(self._queue.fills(*self._at), *self._at)
+            self._put_there = seeded.seeded and seeded.seeded.name
             self._enter(scope)
             text = self._session.show(number, lambda: self._find(number, scope, seeded))
             self._look_soon()
@@ -420,10 +425,9 @@ class QueueWalk:
         waiting = (QueueState.OPEN, QueueState.SKIPPED, QueueState.AGAIN)
         tally: list[Tally] = self._queue.tally(scope, now=self._clock(), user=self._user)
         n = sum(t.n for t in tally if t.state in waiting)
-        shown = self._session.screen.list
-        if shown is not None and shown.drawn is not None and shown.drawn.seeded is not None:
+        if self._put_there is not None:
             # a draw would have taken one of them
-            n -= self._is_open(shown.drawn.site)
+            n -= self._is_open(self._put_there)
         self._session.set_queue(QueueMark(scope.words, n, self._search.progress))
 
     def _told(self, done: Future[None]) -> None:

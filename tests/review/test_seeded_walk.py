@@ -1,4 +1,4 @@
-"""Known wrong suggestions on the way through the queue: shown like others, no trace but their own."""
+"""Known wrong suggestions on the way through the queue: shown like others, and no labels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def world(tmp_path: Path):
     made = SeededWorld(tmp_path)
     made.fill()
     # two others have rejected one of the sites
-    made.rejected = made.store.queue.waiting(BOX, now=made.now)[0].site
+    found = made.store.queue.waiting(BOX, now=made.now)
+    made.rejected = next(w.site for w in found if 0.5 < w.score < 0.7)
     item = made.store.queue.item(*PLACE, made.rejected)
     for user in ("bob", "eve"):
         made.store.append(NewEvent.of(_answer(item, user)))
