@@ -281,6 +281,7 @@ class ServeOptions:
     keys: str = "default"
     keep_views: bool = True
     blind_share: float = 0.0
+    seeded_share: float = 0.0
     at: PointNm | None = None
     segment: SegmentId | None = None
 
@@ -386,6 +387,15 @@ def run_server(
 
             return report(store, dataset=info.name, only=options.user)
 
+        seeds = None
+        if options.seeded_share > 0:
+            from cb2_assist.datasets.local import LocalSource
+            from cb2_assist.learning.seeded import Seeds
+
+            truth = source if isinstance(source, LocalSource) and source.has_truth else None
+            share, user = options.seeded_share, options.user
+            seeds = Seeds(store, share, user, info.name, info.version, truth)
+
         def ready(address: str) -> None:
             lock.update({"url": address.partition("?")[0]})
             on_ready(address)
@@ -400,6 +410,7 @@ def run_server(
             stop=stop,
             start_at=start,
             queue=store.queue,
+            seeds=seeds,
             report=make_report,
             models=assistant,
             options=Options(

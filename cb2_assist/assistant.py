@@ -137,23 +137,26 @@ class Assistant:
         labels: Labels,
         user: str | None = None,
         idempotency_key: str | None = None,
+        note: str = "",
     ) -> LabelEvent:
         """Record an answer as the page does: durable on return, with what the model saw.
 
         Args:
             suggestion: From a recent `suggest` or `score` of this assistant; the others of its
                 list are recorded as alternatives.
-            verdict: ``accept``, ``reject``, ``unsure``, ``skip``, or ``none``: none of the open
-                joins of the list at the same end (see `core.records.JointSet`).
+            verdict: ``accept``, ``reject``, ``unsure``, ``skip``, ``flag`` (with a note), or
+                ``none``: none of the open joins of the list at the same end (see
+                `core.records.JointSet`).
             labels: Where to; see `decisions.labels.open_labels`.
             user: Whose answer it is; None is the login name.
             idempotency_key: Names this answer. The same name again returns the first event, so
                 that a script may be run again; None makes a new one.
+            note: Of a flag, one line.
 
         Raises:
             UsageError: There is no such verdict.
-            DecisionError: The suggestion is not a recent one, the key means something else, or
-                *none* is given on a cut.
+            DecisionError: The suggestion is not a recent one, the key means something else,
+                *none* is given on a cut, or a flag has no note.
             LabelError: The label file cannot be written; nothing was recorded.
         """
         from cb2_assist.decisions.making import Given, decision_on
@@ -177,6 +180,7 @@ class Assistant:
                 shown_at=made_at,
                 decided_at=datetime.now(UTC),
                 propensity=propensity,
+                note=note,
             ),
             self.info,
             verdicts={i: v for i, v in on_list.items() if v is not None},
@@ -224,6 +228,10 @@ class Assistant:
         """Features and embedding of a suggestion; None when no longer in memory."""
         found = (p.signals_of(suggestion_id) for p in self._models.pipelines)
         return next((s for s in found if s is not None), None)
+
+    def also_called(self, suggestion_id: str, name: str) -> None:
+        """Give a recent suggestion a second id under which its views are found."""
+        self._pipeline.also_called(suggestion_id, name)
 
     def picture_of(self, suggestion_id: str, view: str) -> tuple[str, bytes] | None:
         """SHA-256 of what the model saw, and one view of it as PNG; None when not in memory."""

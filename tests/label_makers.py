@@ -76,3 +76,17 @@ def queue_item(n: int = 0, kind: Kind = Kind.JOIN, **changes: Any) -> QueueItem:
     """`suggestion(n)` as the queue keeps it; `changes` are of the suggestion."""
     made = replace(suggestion(n, kind), views=(), **changes)
     return QueueItem(DATASET, VERSION, made, 0.2, "ab" * 32, "cal-1")
+
+
+def seeded_decision(n: int = 0, verdict: Verdict = Verdict.ACCEPT, **changes: Any) -> Decision:
+    """An answer to `suggestion(n)` where it was shown under another name, known to be wrong."""
+    name = f"{n:016x}"
+    seeded = {
+        "suggestion": name,
+        "site": suggestion(n).id,
+        "known_from": "people",
+        "score": 0.02,
+    }
+    shown = replace(suggestion(n), id=name)
+    changes.setdefault("key", f"seeded-{n}-{verdict.value}-{changes.get('user', USER)}")
+    return decision(n, verdict, suggestion=shown, seeded=seeded, **changes)

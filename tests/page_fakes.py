@@ -165,6 +165,8 @@ class ToyAssistant:
         self.source = ToySource(ViewerLayers("toy/em", "toy/seg", RESOLUTION, roots))
         self.forgotten: set[str] = set()
         self.before: Callable[[PointNm, SegmentId | None], None] = lambda _at, _segment: None
+        self.names: dict[str, str] = {}
+        """Second ids of suggestions."""
         self.gone: set[str] = set()
         """Sites that were there once."""
         self.models = ["toy-model"]
@@ -219,6 +221,9 @@ class ToyAssistant:
         out = io.BytesIO()
         Image.new("RGB", (224, 224), (shade, 90, 160)).save(out, "PNG")
         return self.views_of(suggestion_id)[0], out.getvalue()
+
+    def also_called(self, suggestion_id, name):
+        self.names[name] = suggestion_id
 
     def sides_of(self, suggestion_id):  # noqa: ARG002
         a = [[x * 10.0, 480.0, 480.0] for x in range(34, 46, 4)]
@@ -287,7 +292,7 @@ class MemoryLog:
     def was_answered(self, suggestion_id: str) -> bool:
         decided = (e.decision for e in self.events if e.decision)
         return any(
-            site.id == suggestion_id and site.verdict.value != "skip"
+            site.id == suggestion_id and site.verdict.is_answer
             for decision in decided
             for site in answered_sites(decision)
         )
@@ -318,6 +323,14 @@ class MemoryLog:
     @property
     def newest_event(self) -> int:
         return len(self.events)
+
+    def flag(self, suggestion_id):
+        notes = [
+            e.decision.note
+            for e in self._standing
+            if e.decision.verdict.value == "flag" and e.decision.suggestion.id == suggestion_id
+        ]
+        return notes[-1] if notes else None
 
     def event(self, event_id: int) -> LabelEvent:
         return self.events[event_id - 1]

@@ -284,7 +284,13 @@ def status(
 
     name, url = _which(dataset, dataset_file, labels)
     with open_store(url, read_only=True) as store:
-        document = status_of(store.queue, dataset=name, user=user or login_name(), now=time.time())
+        document = status_of(
+            store.queue,
+            dataset=name,
+            user=user or login_name(),
+            now=time.time(),
+            flags=store.flags(dataset=name),
+        )
     for part in document["queues"]:
         rates = saved_base_rates(part["dataset"], model)
         part["base_rate"] = {k.value: rate.to_json() for k, rate in rates.items()}
@@ -305,6 +311,9 @@ def _print_status(part: dict[str, Any]) -> None:
             click.echo(f"  {state:8} {by_kind['join']:6} joins {by_kind['cut']:6} cuts")
     for lease in part["leases"]:
         click.echo(f"  {lease['user']} has {lease['site']} until {lease['until']}")
+    for flag in part["flags"]:
+        at = ", ".join(f"{v:.0f}" for v in flag["point_nm"])
+        click.echo(f"  flagged by {flag['user']}: {flag['kind']} at ({at}) nm: {flag['note']}")
     for kind, rate in part["base_rate"].items():
         click.echo(f"  base rate of {kind}s {rate['value']:.1%} ({rate['source']})")
     if part["oldest_waiting"]:

@@ -27,10 +27,12 @@ def report(
     """Tell what has been decided, how fast, and how well; works beside a running server.
 
     Throughput and seconds per decision without idle time, whether the confidence holds on sites
-    that the queue drew, acceptance and agreement with the model over time, agreement with and
-    without the score on screen, and a paragraph for a paper's methods.
+    that the queue drew, acceptance and agreement with the model over time and by model version,
+    agreement with and without the score on screen, how many errors are left, flags and their
+    notes, and a paragraph for a paper's methods.
 
-    The page of a running server is /report; it tells your own speed, and nobody else's.
+    The page of a running server is /report; it tells your own speed and how many suggestions that
+    were known to be wrong you caught, and nobody else's.
     """
     from cb2_assist.labels.store import open_store
     from cb2_assist.learning.report import report as make

@@ -80,6 +80,14 @@ def _say(text: str) -> None:
     help="Of the sites, whose numbers are hidden until your answer; `report` compares them.",
 )
 @click.option(
+    "--seeded-share",
+    type=click.FloatRange(0, 0.5),
+    default=0.0,
+    show_default=True,
+    help="Of the sites that q leads to, known to be wrong and shown like any other; never a label. "
+    "`report` tells you how many you caught.",
+)
+@click.option(
     "--apply",
     type=click.Choice(["off"]),
     default="off",
@@ -105,6 +113,7 @@ def serve(
     segment: SegmentId | None,
     keep_views: str,
     blind_share: float,
+    seeded_share: float,
     apply: str,  # noqa: ARG001 - the only choice is off
 ) -> None:
     """Open a dataset in the browser and suggest joins and cuts under the cursor (p)."""
@@ -141,6 +150,7 @@ def serve(
                 keys=keys,
                 keep_views=keep_views == "on",
                 blind_share=blind_share,
+                seeded_share=seeded_share,
                 at=None if at is None else point_nm(at, unit, assistant.source),
                 segment=segment,
             ),

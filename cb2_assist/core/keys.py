@@ -106,6 +106,7 @@ DEFAULT_KEYS: tuple[KeyBinding, ...] = (
     KeyBinding("next", (_letter("j"),), "next suggestion", repeats=True),
     KeyBinding("previous", (_letter("k"),), "previous suggestion", repeats=True),
     KeyBinding("queue", (_letter("q"),), "next site of the queue; skips this one if undecided"),
+    KeyBinding("flag", (_letter("w"),), "flag with a note: set it aside"),
     KeyBinding("undo", (_letter("u"), _letter("z", ctrl=True)), "undo the last verdict"),
     # the viewer would start a tool bound to Z with it, which nobody does
     KeyBinding(

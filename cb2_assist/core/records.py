@@ -62,6 +62,13 @@ class Verdict(StrEnum):
 
     On a join at no end: of the joins on screen that are at no end.
     """
+    FLAG = "flag"
+    """Set aside with a note, for somebody else or for later."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the question was answered; it displaces an earlier answer then."""
+        return self not in (Verdict.SKIP, Verdict.FLAG)
 
     @property
     def is_label(self) -> bool:
@@ -241,9 +248,17 @@ class Draw:
     """That this site was the one drawn, given the sites that were waiting."""
     n_open: int
     """Sites that were waiting."""
+    seeded: Mapping[str, Any] | None = None
+    """Present where a suggestion that is known to be wrong was put in place of a draw:
+
+    ``site``, its own `Suggestion.id`; ``known_from``, ``truth`` or ``people``; ``score``, the
+    model's own. Not part of any document for the page.
+    """
 
     def propensity(self) -> dict[str, Any]:
         """As `Decision.propensity` keeps it."""
+        if self.seeded is not None:
+            return {"how": "seeded", "scope": self.scope}
         return {
             "how": "queue",
             "strategy": self.strategy,
@@ -360,7 +375,7 @@ class SuggestionList:
         for joint_set in self.joint_sets:
             won = [i for i in joint_set.members if verdicts.get(i) is Verdict.ACCEPT]
             if joint_set.joint is not None and won:
-                is_open = (None, Verdict.SKIP)
+                is_open = (None, Verdict.SKIP, Verdict.FLAG)
                 closed.update({i: won[0] for i in joint_set.members if verdicts.get(i) in is_open})
         return closed
 
@@ -442,6 +457,16 @@ class Decision:
     """Content address of the kept views; None when they were not kept."""
     timestamp: str = ""
     """`SuggestionList.timestamp`: when the segments were what they are said to be."""
+    note: str = ""
+    """One line that a person wrote; of a flag."""
+    seeded: dict[str, Any] | None = None
+    """Present where one of the suggestions that are answered was put there although it is known to
+    be wrong: `Draw.seeded`, and ``suggestion``, the id under which it was shown. What was said of
+    it is no label."""
+
+    def is_seeded(self, suggestion_id: str) -> bool:
+        """Whether a suggestion that is answered was only put there to see whether people look."""
+        return self.seeded is not None and self.seeded["suggestion"] == suggestion_id
 
 
 @dataclass(frozen=True, slots=True)

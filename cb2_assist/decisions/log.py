@@ -39,7 +39,7 @@ class DecisionLog:
 
     A new decision clears what could be redone. Every method may be called from any thread.
     `decide`, `undo`, `redo` and `give_reason` wait for the disk; `can_undo`, `can_redo`, `current`,
-    `reason` and `was_answered` never wait.
+    `reason`, `flag` and `was_answered` never wait.
     """
 
     def __init__(self, store: LabelStore, *, user: str, dataset: str, version: str) -> None:
@@ -54,6 +54,7 @@ class DecisionLog:
         self._sites: dict[str, list[int]] = {}
         self._current: dict[str, int] = {}
         self._reasons: dict[int, str] = {}
+        self._notes: dict[int, str] = {}
         self._answered: set[str] = set()
         self._catch_up()
 
@@ -195,6 +196,11 @@ class DecisionLog:
         at = self._current.get(suggestion_id)
         return None if at is None else self._reasons.get(at)
 
+    def flag(self, suggestion_id: str) -> str | None:
+        """The note of the last flag in force on a site; None where there is none."""
+        flags = [i for i in self._sites.get(suggestion_id, ()) if i in self._notes]
+        return self._notes[max(flags)] if flags else None
+
     def event(self, event_id: int) -> LabelEvent:
         """The event of this id, e.g. the target of an undo."""
         return self._store.get(event_id)
@@ -291,6 +297,8 @@ class DecisionLog:
             self._steps[step.id] = step
             if step.is_answer and step.version == self._version:
                 self._answered.update(step.sites)
+            if step.note is not None:
+                self._notes[step.id] = step.note
             self._done.append(step.id)
             self._undone.clear()
             self._put(step)
@@ -321,7 +329,7 @@ class DecisionLog:
                 self._choose(site)
 
     def _choose(self, site: str) -> None:
-        """The decision that counts: the latest answer, or the latest skip when there is none."""
+        """The decision that counts: the latest answer, else the latest skip or flag."""
         ids = self._sites[site]
         if len(ids) == 1:
             self._current[site] = ids[0]

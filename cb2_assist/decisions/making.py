@@ -37,6 +37,8 @@ class Given:
     """How the site came to be asked."""
     hidden: frozenset[str] = frozenset()
     """Suggestions of the list whose numbers were hidden until the answer."""
+    note: str = ""
+    """Of a flag; one line."""
 
 
 def asked_by(
@@ -89,21 +91,25 @@ def decision_on(
             it could not be kept. Called for each one that the answer is about.
 
     Raises:
-        DecisionError: *none* is given on a cut.
+        DecisionError: *none* is given on a cut, or a flag without a note.
     """
+    if given.verdict is Verdict.FLAG and not given.note.strip():
+        raise DecisionError("A flag needs a note that says why. Nothing was recorded.")
     rank = [s.id for s in shown.suggestions].index(suggestion_id)
     suggestion = shown.suggestions[rank]
     is_none = given.verdict is Verdict.NONE
     if is_none and suggestion.site.kind is not Kind.JOIN:
         raise DecisionError("0 answers joins, and this is a cut. Select a join, or reject the cut.")
     asked = asked_by(given.verdict, suggestion, shown, verdicts)
-    kept = {s.id: keep(s) for s in asked}
+    seeded = _seeded(shown, asked)
+    # what is no label needs no views
+    kept = {s.id: keep(s) for s in asked if seeded is None or s.id != seeded["suggestion"]}
     implied = shown.implied(verdicts)
 
     def as_shown(s: Suggestion) -> dict[str, Any]:
         known: dict[str, Any] = {"verdict": verdicts.get(s.id), "implied": s.id in implied}
-        if is_none and s.id in kept:
-            known["views_sha256"] = kept[s.id]
+        if is_none and s in asked:
+            known["views_sha256"] = kept.get(s.id)
             known["supervoxels"] = _sides(s)
             # the queue drew one of them; the others came with it
             drawn = shown.drawn is not None
@@ -136,7 +142,17 @@ def decision_on(
         reason=suggestion.reason,
         views_sha256=kept.get(suggestion.id),
         timestamp=shown.timestamp,
+        note=given.note.strip(),
+        seeded=seeded,
     )
+
+
+def _seeded(shown: SuggestionList, asked: tuple[Suggestion, ...]) -> dict[str, Any] | None:
+    """See `Decision.seeded`."""
+    drawn = shown.drawn
+    if drawn is None or drawn.seeded is None or all(s.id != drawn.site for s in asked):
+        return None
+    return {"suggestion": drawn.site, **drawn.seeded}
 
 
 def _sides(suggestion: Suggestion) -> tuple[SegmentId, SegmentId | None]:

@@ -41,7 +41,15 @@ _PLAIN = (
     "licence",
     "species",
 )
-_PLAIN_WITH_DEFAULT = ("score_hidden", "joint", "reason", "views_sha256", "timestamp")
+_PLAIN_WITH_DEFAULT = (
+    "score_hidden",
+    "joint",
+    "reason",
+    "views_sha256",
+    "timestamp",
+    "note",
+    "seeded",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,3 +207,52 @@ ASK_STATEMENTS: tuple[str, ...] = (
     _STATES_WITH_ASKS,
 )
 """One migration's worth."""
+
+
+# a flag sets a site aside until it is undone or somebody answers
+_STATES_WITH_FLAGS = """
+CREATE VIEW queue_states AS
+SELECT b.*,
+  b.has_answer AND NOT b.is_asked AS is_decided,
+  b.has_rival AND NOT (b.is_asked AND b.has_answer) AS is_implied,
+  b.has_flag AND NOT b.has_answer AS is_flagged
+FROM (
+  SELECT q.*,
+    EXISTS (
+      SELECT 1 FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+      WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site
+        AND s.is_answer = 1
+    ) AS has_answer,
+    EXISTS (
+      SELECT 1 FROM queue_open_asks a
+      WHERE a.dataset = q.dataset AND a.version = q.version AND a.site = q.site
+    ) AS is_asked,
+    EXISTS (
+      SELECT 1 FROM queue_ends mine
+      JOIN queue_ends r ON r.dataset = mine.dataset AND r.version = mine.version
+        AND r.joint = mine.joint AND r.site <> mine.site
+      JOIN current_labels a ON a.dataset = r.dataset AND a.version = r.version AND a.site = r.site
+      WHERE mine.dataset = q.dataset AND mine.version = q.version AND mine.site = q.site
+        AND a.verdict = 'accept'
+    ) AS has_rival,
+    EXISTS (
+      SELECT 1 FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+      WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site
+        AND s.verdict = 'flag'
+    ) AS has_flag,
+    (
+      SELECT count(*) FROM event_sites s JOIN decisions_in_force d ON d.id = s.event_id
+      WHERE s.dataset = q.dataset AND s.version = q.version AND s.site = q.site
+        AND s.verdict = 'skip'
+    ) AS skips
+  FROM queue_items q
+) b"""
+
+FLAG_STATEMENTS: tuple[str, ...] = (
+    "DROP VIEW queue_states",
+    # supervoxels of a graph nearest to the site, on its two sides
+    "ALTER TABLE queue_items ADD COLUMN own_part TEXT",
+    "ALTER TABLE queue_items ADD COLUMN other_part TEXT",
+    _STATES_WITH_FLAGS,
+)
+"""One migration's worth."""

@@ -28,6 +28,8 @@ from cb2_assist.core.records import (
 )
 
 NO_ENDS: Mapping[str, str] = MappingProxyType({})
+ONE_SEGMENT_NOW = "both sides are one segment now"
+"""Why a join is stale of which there is nothing left to ask; it counts as implied."""
 LEASE_S = 600.0
 """How long a site that was drawn is kept from others after its page was last seen."""
 
@@ -43,9 +45,12 @@ class QueueState(StrEnum):
     DECIDED = "decided"
     """Someone's answer is in force."""
     IMPLIED = "implied"
-    """Closed without an answer of its own: a rival at the same end was accepted."""
+    """Closed without an answer of its own: a rival at the same end was accepted, or edits have made
+    one segment of the two."""
     SKIPPED = "skipped"
     """Passed over; comes back after the others."""
+    FLAGGED = "flagged"
+    """Set aside with a note, until the flag is undone or somebody answers."""
     STALE = "stale"
     """Was not found any more where it had been."""
 
@@ -185,6 +190,8 @@ class Waiting:
     confidence: float
     skips: int
     """How often it was passed over."""
+    ood: bool = False
+    """`Ood.flag`: its numbers are not reliable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +328,7 @@ class QueueStore(Protocol):
         """
 
     def waiting(self, scope: Scope, *, now: float, user: str | None = None) -> list[Waiting]:
-        """Sites that can be drawn: undecided, not implied, not stale, on nobody's screen.
+        """Sites that can be drawn: undecided, not implied, stale or flagged, on nobody's screen.
 
         With a user, those that are asked again are left out where this person has answered.
         """
@@ -375,7 +382,7 @@ class QueueStore(Protocol):
     def held(self, dataset: str, version: str, user: str) -> Draw | None:
         """The draw whose site this person has on lease, also a lapsed one that nobody took over.
 
-        None when it is decided, implied or stale.
+        None when it is decided, implied, flagged or stale.
         """
 
     def renew(self, draw: Draw, *, now: float, lease_s: float = LEASE_S) -> None:
@@ -385,9 +392,21 @@ class QueueStore(Protocol):
         """Let others have what this person had."""
 
     def mark_stale(
-        self, dataset: str, version: str, site: str, reason: str, *, user: str, now: float
+        self,
+        dataset: str,
+        version: str,
+        site: str,
+        reason: str,
+        *,
+        user: str,
+        now: float,
+        instead: QueueItem | None = None,
     ) -> None:
-        """Say that a site was not found any more, and why."""
+        """Say that a site was not found any more, and why.
+
+        Where edits have made another question of it, that one is kept ``instead``, as the same
+        fill would have: both are recorded or neither.
+        """
 
     def tally(
         self, scope: Scope | None = None, *, now: float, user: str | None = None
@@ -398,4 +417,4 @@ class QueueStore(Protocol):
         """
 
     def leases(self, dataset: str, version: str, *, now: float) -> list[Lease]:
-        """Leases that have not run out, on sites that are neither decided nor implied."""
+        """Leases that have not run out, on sites that are not decided, implied or flagged."""

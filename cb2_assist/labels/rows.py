@@ -131,7 +131,7 @@ def site_columns(site: AnsweredSite) -> dict[str, Any]:
         "segment": site.segment,
         "partner": site.partner,
         "verdict": site.verdict.value,
-        "is_answer": int(site.verdict is not Verdict.SKIP),
+        "is_answer": int(site.verdict.is_answer),
     }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cb2_assist.labels.order_schema import ORDER_STATEMENTS
-from cb2_assist.labels.queue_schema import ASK_STATEMENTS, QUEUE_STATEMENTS
+from cb2_assist.labels.queue_schema import ASK_STATEMENTS, FLAG_STATEMENTS, QUEUE_STATEMENTS
 
 APPLICATION_ID = 0x43423241
 """``CB2A``, in the header of every label file."""
@@ -219,9 +219,10 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("queue", QUEUE_STATEMENTS),
     Migration("asks", ASK_STATEMENTS),
     Migration("order", ORDER_STATEMENTS),
+    Migration("flags", FLAG_STATEMENTS),
 )
 
-QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("order")
+QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("flags")
 """Files of an older schema have no queue, or one without what later versions look at."""
 
 OLDEST_READABLE = 1

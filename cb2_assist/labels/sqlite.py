@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.core.records import LabelEvent, Verdict
 from cb2_assist.labels.checks import problems_of
-from cb2_assist.labels.codec import reason_from_text
+from cb2_assist.labels.codec import decision_from_text, reason_from_text
 from cb2_assist.labels.connections import BUSY_S, Readers, connect_writer, create_file
 from cb2_assist.labels.failures import label_error
 from cb2_assist.labels.rows import (
@@ -36,9 +36,10 @@ from cb2_assist.labels.sqlite_queue import SqliteQueueStore
 from cb2_assist.labels.store import (
     EventKind,
     EventStep,
+    Flagged,
     Label,
-    LabelState,
     NewEvent,
+    label_state,
     labels_url,
 )
 
@@ -146,8 +147,9 @@ class SqliteLabelStore:
     def steps(self, *, dataset: str, user: str, after: int = 0) -> Iterator[EventStep]:
         """See `LabelStore.steps`."""
         rows = self._readers.rows(
-            # the body of a reason alone: all else that is read here lies in one index
-            "SELECT e.id, e.event, e.target, e.version, CASE WHEN e.event = 'reason' THEN "
+            # bodies of reasons and flags alone: all else that is read here lies in one index
+            "SELECT e.id, e.event, e.target, e.version, "
+            "CASE WHEN e.event = 'reason' OR s.verdict = 'flag' THEN "
             "(SELECT r.body FROM events r WHERE r.id = e.id) END, s.site, s.is_answer "
             "FROM events e LEFT JOIN event_sites s ON s.event_id = e.id "
             "WHERE e.dataset = ? AND e.user = ? AND e.id > ? ORDER BY e.id, s.place",
@@ -155,6 +157,7 @@ class SqliteLabelStore:
         )
         for (id_, event, target, version, body), group in groupby(rows, key=lambda row: row[:5]):
             found = [(site, answer) for *_, site, answer in group if site is not None]
+            is_reason = event == EventKind.REASON
             yield EventStep(
                 id_,
                 EventKind(event),
@@ -162,7 +165,8 @@ class SqliteLabelStore:
                 version,
                 tuple(site for site, _ in found),
                 any(answer for _, answer in found),
-                None if body is None else reason_from_text(body),
+                reason_from_text(body) if is_reason else None,
+                None if is_reason or body is None else decision_from_text(body).note,
             )
 
     def labels(self, *, dataset: str | None = None) -> Iterator[Label]:
@@ -179,7 +183,20 @@ class SqliteLabelStore:
             for *head, site, verdict, state, body in group:
                 event = event or event_of(head)
                 reason = None if body is None else reason_from_text(body)
-                yield Label(event, site, Verdict(verdict), LabelState(state), reason)
+                yield Label(event, site, Verdict(verdict), label_state(event, site, state), reason)
+
+    def flags(self, *, dataset: str | None = None) -> Iterator[Flagged]:
+        """See `LabelStore.flags`."""
+        where, values = _where({"s.dataset": dataset})
+        sql = (
+            f"SELECT {EVENT_COLUMNS}, EXISTS (SELECT 1 FROM event_sites a "  # noqa: S608
+            "JOIN decisions_in_force d ON d.id = a.event_id WHERE a.dataset = s.dataset "
+            "AND a.version = s.version AND a.site = s.site AND a.is_answer = 1) "
+            "FROM event_sites s JOIN decisions_in_force e ON e.id = s.event_id "
+            f"WHERE s.verdict = 'flag'{where} ORDER BY e.id"
+        )
+        for *head, is_answered in self._readers.rows(sql, values):
+            yield Flagged(event_of(head), bool(is_answered))
 
     def verify(self) -> list[str]:
         """See `LabelStore.verify`: all of `labels.checks`."""

@@ -14,6 +14,7 @@ from cb2_assist.labels.connections import Readers, in_transaction
 from cb2_assist.labels.queue_store import (
     LEASE_S,
     NO_ENDS,
+    ONE_SEGMENT_NOW,
     Added,
     Ask,
     Fill,
@@ -41,6 +42,8 @@ _AS_JUDGED = (
     "base_rate",
     "model_sha256",
     "calibrator",
+    "own_part",
+    "other_part",
 )
 """Columns that a later fill replaces."""
 _ITEM = ("dataset", "version", "site", "kind", "segment", "partner", "x_nm", "y_nm", "z_nm")
@@ -48,7 +51,7 @@ _READ_ITEM = ", ".join((*_ITEM, *_AS_JUDGED))
 _READ_FILL = "id, dataset, version, scope, kind, judge, done, total, updated_at"
 _READ_DRAW = "d.id, d.site, d.scope, d.strategy, d.explore, d.floor, d.probability, d.n_open"
 
-_IS_OPEN = "NOT q.is_decided AND NOT q.is_implied AND q.stale IS NULL"
+_IS_OPEN = "NOT q.is_decided AND NOT q.is_implied AND NOT q.is_flagged AND q.stale IS NULL"
 _IS_OF = (
     "(NOT q.is_asked OR (NOT EXISTS (SELECT 1 FROM event_sites s JOIN decisions_in_force d"
     " ON d.id = s.event_id WHERE s.dataset = q.dataset AND s.version = q.version"
@@ -59,9 +62,10 @@ _IS_OF = (
 )
 """Whether a person, the value ``:user``, may be asked: what is asked again is for those who have no
 answer on it. Everybody may where it is NULL."""
-_STATE = f"""CASE WHEN q.is_decided THEN 'decided' WHEN q.is_implied THEN 'implied'
+_STATE = f"""CASE WHEN q.is_decided THEN 'decided'
+ WHEN q.is_implied OR q.stale = '{ONE_SEGMENT_NOW}' THEN 'implied'
  WHEN q.stale IS NOT NULL THEN 'stale'
- WHEN NOT {_IS_OF} THEN 'decided'
+ WHEN q.is_flagged THEN 'flagged' WHEN NOT {_IS_OF} THEN 'decided'
  WHEN q.lease_until > :now THEN 'leased' WHEN q.is_asked AND q.has_answer THEN 'again'
  WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
 
@@ -122,12 +126,7 @@ class SqliteQueueStore(SqliteOrder):
                     " RETURNING dataset, version",
                     (done, now, fill_id),
                 ).fetchall()
-                own = {r["site"]: r["joint"] for r in rows if r["joint"] is not None}
-                conn.executemany(
-                    "INSERT OR IGNORE INTO queue_ends (dataset, version, site, joint)"
-                    " VALUES (?, ?, ?, ?)",
-                    [(*place, site, joint) for site, joint in {**ends, **own}.items()],
-                )
+                _put_ends(conn, place, {**ends, **_own_ends(rows)})
             return Added(what.count("new"), what.count("updated"))
 
         return self._on_writer(task)
@@ -164,12 +163,12 @@ class SqliteQueueStore(SqliteOrder):
         """See `QueueStore.waiting`."""
         where, values = within(scope)
         rows = self._readers.rows(
-            "SELECT q.site, q.kind, q.score, q.confidence, q.skips FROM queue_states q"  # noqa: S608
+            "SELECT q.site, q.kind, q.score, q.confidence, q.skips, q.is_ood FROM queue_states q"  # noqa: S608
             f" WHERE {where} AND {_IS_OPEN} AND {_IS_OF}"
             " AND (q.lease_until IS NULL OR q.lease_until <= :now) ORDER BY q.site",
             {**values, "now": now, "user": user},
         )
-        return [Waiting(s, Kind(k), score, c, skips) for s, k, score, c, skips in rows]
+        return [Waiting(s, Kind(k), score, c, skips, bool(o)) for s, k, score, c, skips, o in rows]
 
     def scores(
         self, dataset: str, kind: Kind, *, model_sha256: str, calibrator: str
@@ -249,20 +248,32 @@ class SqliteQueueStore(SqliteOrder):
         self._on_writer(task)
 
     def mark_stale(
-        self, dataset: str, version: str, site: str, reason: str, *, user: str, now: float
+        self,
+        dataset: str,
+        version: str,
+        site: str,
+        reason: str,
+        *,
+        user: str,
+        now: float,
+        instead: QueueItem | None = None,
     ) -> None:
         """See `QueueStore.mark_stale`."""
+        row = None if instead is None else _columns(instead)
 
         def task(conn: sqlite3.Connection) -> None:
             with in_transaction(conn):
                 rows = conn.execute(
                     "UPDATE queue_items SET stale = ?, lease_user = NULL, lease_until = NULL,"
                     " lease_draw = NULL WHERE dataset = ? AND version = ? AND site = ?"
-                    " RETURNING id",
+                    " RETURNING id, fill",
                     (reason, dataset, version, site),
                 ).fetchall()
-                for (item,) in rows:
+                for item, fill in rows:
                     _note(conn, item, "stale", user, now, reason)
+                    if row is not None:
+                        _put(conn, fill, row, now)
+                        _put_ends(conn, (dataset, version), _own_ends([row]))
 
         self._on_writer(task)
 
@@ -284,7 +295,7 @@ class SqliteQueueStore(SqliteOrder):
         rows = self._readers.rows(
             "SELECT q.site, q.lease_user, q.lease_until FROM queue_states q"
             " WHERE q.dataset = ? AND q.version = ? AND q.lease_until > ?"
-            " AND NOT q.is_decided AND NOT q.is_implied"
+            " AND NOT q.is_decided AND NOT q.is_implied AND NOT q.is_flagged"
             " ORDER BY q.lease_until, q.site",
             (dataset, version, now),
         )
@@ -315,6 +326,17 @@ def _put(conn: sqlite3.Connection, fill_id: int, row: dict[str, Any], now: float
         _note(conn, item, "found", None, now, "")
     told = len(_AS_FOUND)
     return "updated" if before[told:] != list(judged.values())[told:] else "left"
+
+
+def _own_ends(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    return {r["site"]: r["joint"] for r in rows if r["joint"] is not None}
+
+
+def _put_ends(conn: sqlite3.Connection, place: tuple[str, str], ends: Mapping[str, str]) -> None:
+    conn.executemany(
+        "INSERT OR IGNORE INTO queue_ends (dataset, version, site, joint) VALUES (?, ?, ?, ?)",
+        [(*place, site, joint) for site, joint in ends.items()],
+    )
 
 
 def _insert(conn: sqlite3.Connection, row: dict[str, Any]) -> None:
@@ -448,7 +470,13 @@ def _columns(item: QueueItem) -> dict[str, Any]:
         "base_rate": item.base_rate,
         "model_sha256": item.model_sha256,
         "calibrator": item.calibrator,
+        **dict(zip(("own_part", "other_part"), _parts(s), strict=True)),
     }
+
+
+def _parts(s: Suggestion) -> tuple[str | None, str | None]:
+    own, other = s.supervoxels or (None, None)
+    return None if own is None else str(own), None if other is None else str(other)
 
 
 def _item(row: Sequence[Any]) -> QueueItem:
@@ -456,6 +484,7 @@ def _item(row: Sequence[Any]) -> QueueItem:
     partner = None if d["partner"] is None else segment_id(d["partner"])
     point = PointNm(d["x_nm"], d["y_nm"], d["z_nm"])
     site = Site(Kind(d["kind"]), segment_id(d["segment"]), partner, point)
+    own, other = (None if d[k] is None else segment_id(d[k]) for k in ("own_part", "other_part"))
     suggestion = Suggestion(
         id=d["site"],
         site=site,
@@ -467,6 +496,7 @@ def _item(row: Sequence[Any]) -> QueueItem:
         views=(),
         prior=d["prior"],
         joint=d["joint"],
+        supervoxels=None if own is None else (own, other),
     )
     return QueueItem(
         d["dataset"], d["version"], suggestion, d["base_rate"], d["model_sha256"], d["calibrator"]

@@ -37,6 +37,8 @@ class LabelState(StrEnum):
     UNDONE = "undone"
     SUPERSEDED = "superseded"
     """The same person answered the same site again."""
+    SEEDED = "seeded"
+    """In force, but of a suggestion that was known to be wrong: never a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,11 @@ class EventStep(NamedTuple):
     sites: tuple[str, ...]
     """`Suggestion.id` of every site that a decision answers."""
     is_answer: bool
-    """False for a skip, which never displaces an answer."""
+    """False for a skip or a flag, which never displace an answer."""
     reason: str | None = None
     """Of a reason."""
+    note: str | None = None
+    """Of a flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,22 @@ class Label:
     state: LabelState
     reason: str | None = None
     """The last one that was given for the decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """A flag that was not undone."""
+
+    event: LabelEvent
+    is_answered: bool
+    """Whether anybody's accept, reject or unsure on the site is in force."""
+
+
+def label_state(event: LabelEvent, site: str, state: str) -> LabelState:
+    """What became of an answer, from what the tables say of it."""
+    found = LabelState(state)
+    is_seeded = event.decision is not None and event.decision.is_seeded(site)
+    return LabelState.SEEDED if is_seeded and found is LabelState.IN_FORCE else found
 
 
 class LabelStore(Protocol):
@@ -160,6 +180,9 @@ class LabelStore(Protocol):
 
     def labels(self, *, dataset: str | None = None) -> Iterator[Label]:
         """Every answer with its state, oldest first, in bounded memory."""
+
+    def flags(self, *, dataset: str | None = None) -> Iterator[Flagged]:
+        """Decisions with the verdict *flag* in force, oldest first."""
 
     def verify(self) -> list[str]:
         """What is wrong with the stored data, in words; empty when nothing is."""

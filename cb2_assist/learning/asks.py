@@ -73,7 +73,7 @@ def ask_disagreements(
             Ask(*place, site, DISAGREEMENTS, 1, after_event, tuple(sorted(people)))
         )
         if queue.item(*place, site) is None:
-            items.setdefault(place, []).append(_item(decision, site))
+            items.setdefault(place, []).append(item_of(decision, site))
     n = 0
     for place, asked in asks.items():
         scope = Scope(*place, source=DISAGREEMENTS)
@@ -83,7 +83,7 @@ def ask_disagreements(
     return n
 
 
-def _item(d: Decision, site: str) -> QueueItem:
+def item_of(d: Decision, site: str) -> QueueItem:
     """A decided site as the queue would have had it; members of *none* are among what was shown."""
     s = d.suggestion
     if s.id != site:

@@ -10,6 +10,9 @@ sites that were left,
     weight = 1 + (N - M) / (N - m) (1 / ((N - m + 1) q) - 1)
 
 which is 1 when the whole part is labelled and falls to nothing for draws by rank out of many.
+
+Sites that look unlike anything the model was trained on are weighted with the others and then left
+out: a map that is fitted to them would move the numbers of the sites on which the model is at home.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ class Drawn:
     n_open: int
     confidence: float = math.nan
     """As it was shown."""
+    ood: bool = False
+    """The model was flagged as unreliable there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,14 @@ def calibration_labels(
         else:
             answered.add((d.version, label.site))
             drawn.append(row)
-    return CalibrationLabels(tuple(drawn), draw_weights(drawn), left_out, last)
+    weight = draw_weights(drawn)
+    good = [k for k, row in enumerate(drawn) if not row.ood]
+    for row in drawn:
+        if row.ood:
+            left_out[row.kind]["where the model is not reliable"] += 1
+    if good:
+        weight = weight[good] / weight[good].mean()
+    return CalibrationLabels(tuple(drawn[k] for k in good), weight[: len(good)], left_out, last)
 
 
 _HOW = {"cursor": "asked at the cursor", "queue_list": "on the list beside a drawn site"}
@@ -166,6 +178,7 @@ def _drawn(label: Label, d: Decision, site: Mapping[str, Any]) -> Drawn | None:
             float(p["probability"]),
             int(p["n_open"]),
             float(site["confidence"]),
+            bool((site.get("ood") or {}).get("flag")),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -49,6 +49,7 @@ COLUMNS = (
     "n_alternatives",
     "timestamp",
     "cb2_split",
+    "note",
 )
 """Keys of a row, in order. Later versions add at the end."""
 
@@ -61,7 +62,9 @@ def label_rows(
     with_names: bool = False,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Row]:
-    """The rows of an export, oldest first, in bounded memory.
+    """The rows of an export, oldest first, in bounded memory (flags, which are few, are kept).
+
+    ``note`` is what the person wrote when they flagged the site, if they did.
 
     Args:
         store: Where the labels are.
@@ -70,6 +73,11 @@ def label_rows(
         with_names: Real user names in place of pseudonyms.
         skipped: Counts answers that are no labels, by reason.
     """
+    notes = {}
+    for flagged in store.flags(dataset=dataset):
+        d = flagged.event.decision
+        if d is not None:
+            notes[d.dataset, d.version, d.suggestion.id, flagged.event.user] = d.note
     for label in store.labels(dataset=dataset):
         if label.state is not LabelState.IN_FORCE:
             reason = label.state.value
@@ -78,6 +86,8 @@ def label_rows(
         else:
             row = _row(store, label, with_names)
             row["cb2_split"] = wanted.cubes.split_of(row["dataset"], row["point_nm"])
+            key = (row["dataset"], row["version"], label.site, label.event.user)
+            row["note"] = notes.get(key)
             refusal = wanted.refusal(row, _names(store, label))
             if refusal is None:
                 yield row

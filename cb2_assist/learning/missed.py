@@ -14,8 +14,8 @@ tail of the number of accepted sites is rarer than half of what may fail (as Clo
 1934 do for equal probabilities; here they differ from draw to draw).
 
 Assumed is that answers are right, that no site was added since the first of the draws, that a site
-that was skipped or left unsure is as often true as another, and that sites closed by an accepted
-rival are false. Errors at places that were never queued are not counted.
+that was skipped, flagged or left unsure is as often true as another, and that sites closed by an
+accepted rival are false. Errors at places that were never queued are not counted.
 """
 
 from __future__ import annotations

@@ -8,8 +8,13 @@ from cb2_assist.core.records import Kind, Verdict
 from cb2_assist.labels.queue_store import QueueStore, Scope
 from cb2_assist.learning.missed import RandomDraw, advice, remaining
 
+_POINTS = 10
+"""Of a history."""
 
-def missed_in(queue: QueueStore, scope: Scope, *, now: float) -> dict[str, Any]:
+
+def missed_in(
+    queue: QueueStore, scope: Scope, *, now: float, with_history: bool = False
+) -> dict[str, Any]:
     """Estimate, interval and stop rule of a scope, as in `queue status --json`.
 
     Only draws since a site was last added count: before, they were drawn from fewer. A draw whose
@@ -19,6 +24,7 @@ def missed_in(queue: QueueStore, scope: Scope, *, now: float) -> dict[str, Any]:
         queue: To look into.
         scope: Sites that are drawn from together.
         now: Unix time.
+        with_history: Also tell what could be said after fewer random answers.
     """
     since = queue.last_added(scope)
     drawn = [d for d in queue.drawn_at_random(scope) if since is not None and d.at >= since]
@@ -44,4 +50,18 @@ def missed_in(queue: QueueStore, scope: Scope, *, now: float) -> dict[str, Any]:
             "found": len(accepted),
             "stop": advice(draws, len(accepted), n_open).to_json(),
         }
+        if with_history:
+            out[kind.value]["history"] = _history(draws)
+    return out
+
+
+def _history(draws: list[RandomDraw]) -> list[dict[str, Any]]:
+    """What was found and left after some of the random answers, as it could be said then."""
+    parts = min(_POINTS, len(draws))
+    out = []
+    for k in range(1, parts + 1):
+        some = draws[: round(len(draws) * k / parts)]
+        found = some[-1].found_before + some[-1].is_true
+        left = remaining(some, found, some[-1].n_open - some[-1].is_true).to_json()
+        out.append({**left, "found": found})
     return out

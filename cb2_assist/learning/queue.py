@@ -10,6 +10,10 @@ from draws by rank alone say nothing about the sites that the model finds easy, 
 errors there nor its calibration could be seen; with the share of random draws every waiting site
 has a known probability above zero, which each decision carries (`core.records.Draw`). Where a
 strategy itself decides at random, its own probabilities are in it too.
+
+Where the model is not reliable (`Ood.flag`), its numbers are nothing to sort by: a strategy that
+looks at them comes to such sites when no other is left, as lists show them last. Random draws take
+them like any other, and strategies that do not ask the model (contact, size) do not mind.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ NO_SIGNALS: Mapping[str, SiteSignals] = MappingProxyType({})
 _MOST_TRIES = 20
 _NUMBERS = frozenset({"score", "confidence", "seconds"})
 """Columns of a pool that the queue knows of every site."""
+_BY_MODEL = frozenset({"score", "confidence", "views", "embedding"})
+"""Columns that the model makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,8 @@ def ranked(
     """The sites that can be drawn now, first asked first.
 
     Those that were skipped less often come before all others: a site that was skipped comes back
-    when every other one has been shown as often.
+    when every other one has been shown as often. Among them, a strategy that goes by the model's
+    numbers leaves those for last where these are not reliable.
 
     Args:
         waiting: In any order.
@@ -83,17 +90,23 @@ def ranked(
     if not waiting:
         return Ranked((), ())
     fewest = min(w.skips for w in waiting)
-    sites = sorted((w for w in waiting if w.skips == fewest), key=lambda w: w.site)
-    pool = _pool(sites, signals)
+    by_model = bool(_BY_MODEL & set(rule.needs))
+    now = sorted(
+        (w for w in waiting if w.skips == fewest), key=lambda w: (by_model and w.ood, w.site)
+    )
+    n_good = sum(not (by_model and w.ood) for w in now) or len(now)
+    sites, last = now[:n_good], tuple(now[n_good:])
+    unasked = {w.site for w in last}
+    pool = _pool(sites, {s: found for s, found in signals.items() if s not in unasked})
     if rule.first is not None:
         chances = rule.chances(pool)[: len(sites)]
-        return Ranked(tuple(sites), tuple(chances.tolist()))
+        return Ranked((*sites, *last), (*chances.tolist(), *(0.0 for _ in last)))
     # the order of those behind the first is not used; it is made where it costs nothing
     n = len(sites) if rule.is_sorted else 1
     # nothing is left to chance: any generator will do
     rows = rule.order(pool, n, np.random.default_rng(0)).tolist()
     rest = sorted(set(range(len(sites))) - set(rows))
-    order = tuple(sites[r] for r in (*rows, *rest))
+    order = (*(sites[r] for r in (*rows, *rest)), *last)
     return Ranked(order, (1.0, *(0.0 for _ in order[1:])))
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from cb2_assist.core.records import Draw, Kind
+from cb2_assist.core.records import Decision, Draw, Kind
 from cb2_assist.labels.queue_store import Fill, NewDraw, QueueItem, QueueState, QueueStore, Scope
+from cb2_assist.labels.store import Flagged
 from cb2_assist.learning.missed_in_queue import missed_in
 from cb2_assist.learning.queue import DEFAULT_STRATEGY, next_draw
 
 
-def status_of(queue: QueueStore, *, dataset: str | None, user: str, now: float) -> dict[str, Any]:
+def status_of(
+    queue: QueueStore,
+    *,
+    dataset: str | None,
+    user: str,
+    now: float,
+    flags: Iterable[Flagged] = (),
+) -> dict[str, Any]:
     """Counts, leases, fills and the next site of each dataset and version in the queue.
 
     Args:
@@ -19,7 +28,9 @@ def status_of(queue: QueueStore, *, dataset: str | None, user: str, now: float) 
         dataset: Only this one.
         user: Whose next site is told.
         now: Unix time.
+        flags: Of the same label file; those that nobody has answered are told.
     """
+    waiting_flags = [f.event.decision for f in flags if not f.is_answered and f.event.decision]
     tallies = [t for t in queue.tally(now=now) if dataset in (None, t.dataset)]
     places = sorted({(t.dataset, t.version) for t in tallies})
     parts = []
@@ -41,6 +52,9 @@ def status_of(queue: QueueStore, *, dataset: str | None, user: str, now: float) 
                 "leases": [
                     {"site": x.site, "user": x.user, "until": _time(x.until)}
                     for x in queue.leases(name, version, now=now)
+                ],
+                "flags": [
+                    _flag(d) for d in waiting_flags if (d.dataset, d.version) == (name, version)
                 ],
                 "fills": [_fill(f) for f in fills],
                 "strategy": queue.order(default_scope(fills, name, version)) or DEFAULT_STRATEGY,
@@ -101,6 +115,20 @@ def _propensity(new: NewDraw) -> dict[str, Any]:
         new.n_open,
     )
     return {**draw.propensity(), "draw": None}
+
+
+def _flag(d: Decision) -> dict[str, Any]:
+    s = d.suggestion
+    return {
+        "site": s.id,
+        "kind": s.site.kind.value,
+        "segment": str(s.site.segment),
+        "partner": None if s.site.partner is None else str(s.site.partner),
+        "point_nm": s.site.point.to_json(),
+        "user": d.user,
+        "note": d.note,
+        "at": d.decided_at,
+    }
 
 
 def _fill(fill: Fill) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class _Answer:
 
 def _answer(label: Label, key: tuple[str, str], order: tuple[str, int, int]) -> _Answer | None:
     d = label.event.decision
-    if d is None or label.verdict is Verdict.SKIP:
+    if d is None or not label.verdict.is_answer or d.is_seeded(label.site):
         return None
     row = site_columns(label, d)
     rating = Rating(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +16,19 @@ from typing import Any
 import numpy as np
 
 from cb2_assist import __version__
+from cb2_assist.core.errors import LabelError
 from cb2_assist.core.records import Decision, Kind
 from cb2_assist.labels.store import LabelState, LabelStore
 from cb2_assist.learning.calibration_labels import calibration_labels
 from cb2_assist.learning.calibration_metrics import reliability, wilson
 from cb2_assist.learning.calibrators import effective_n
 from cb2_assist.learning.export_rows import pseudonym, site_columns
+from cb2_assist.learning.learning_curve import Judged, learning_curve
+from cb2_assist.learning.missed_in_queue import missed_in
+from cb2_assist.learning.queue import DEFAULT_STRATEGY
+from cb2_assist.learning.queue_status import default_scope
 from cb2_assist.learning.report_times import Timed, habits, timed, times
+from cb2_assist.learning.seeded import catches
 from cb2_assist.suggestions.calibration import STATE_MARK
 
 Entry = dict[str, Any]
@@ -42,6 +49,9 @@ class _Answer:
     score: float | None
     hidden: bool
     decided_at: str
+    model: tuple[str, str] = ("", "")
+    """Name and SHA-256."""
+    at_random: bool = False
 
     @property
     def agrees(self) -> bool | None:
@@ -58,6 +68,8 @@ class _Read:
     places: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     models: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
+    seeded: dict[str, Counter[str]] = field(default_factory=dict)
+    """By person: verdicts on what was known to be wrong."""
     last: Decision | None = None
 
 
@@ -94,11 +106,35 @@ def report(
         "dataset": dataset,
         "n_people": len(people),
         "people": [
-            {"person": name(user), **_of_person(read.decisions, user)}
+            {
+                "person": name(user),
+                **_of_person(read.decisions, user),
+                "seeded": catches(read.seeded.get(user, {})),
+            }
             for user in people
             if only in (None, user)
         ],
     }
+    answers = sum((found for found in read.seeded.values()), Counter[str]())
+    out["seeded"] = {
+        "n": answers.total(),
+        # with few people, the rate of all tells that of the others
+        "all": catches(answers) if only is None else None,
+    }
+    out["flags"] = [
+        {
+            "at": d.decided_at,
+            "person": name(f.event.user),
+            "dataset": d.dataset,
+            "version": d.version,
+            **{k: d.suggestion.to_json()[k] for k in ("id", "kind", "segment", "partner")},
+            "point_nm": d.suggestion.site.point.to_json(),
+            "note": d.note,
+            "answered": f.is_answered,
+        }
+        for f in store.flags(dataset=dataset)
+        if (d := f.event.decision) is not None
+    ]
     for title, section in SECTIONS.items():
         out[title] = section(store, read)
     return out
@@ -113,14 +149,18 @@ def _read(store: LabelStore, dataset: str | None) -> _Read:
         if d is None:
             continue
         out.last = d
-        if labels[0].verdict.value != "skip":
+        if labels[0].verdict.is_answer:
             out.decisions.append(timed(event.user, d))
         for label in labels:
             in_force = label.state is LabelState.IN_FORCE
+            if label.state is LabelState.SEEDED and label.verdict.is_answer:
+                out.seeded.setdefault(event.user, Counter())[label.verdict.value] += 1
             out.states[label.verdict.value if in_force else label.state.value] += 1
             if not in_force or not label.verdict.is_label:
                 continue
             site = site_columns(label, d)
+            how = site["propensity"]
+            at_random = how.get("how") == "queue" and bool(how.get("explore"))
             out.answers.append(
                 _Answer(
                     Kind(site["kind"]),
@@ -128,13 +168,13 @@ def _read(store: LabelStore, dataset: str | None) -> _Read:
                     site["score"],
                     d.score_hidden,
                     d.decided_at,
+                    (d.model_name, d.model_sha256),
+                    at_random,
                 )
             )
             out.places[d.dataset, d.version, d.licence] += 1
             out.models[d.model_name, d.model_sha256, d.calibrator.partition(STATE_MARK)[0]] += 1
-            how = site["propensity"]
-            drawn = how.get("how") == "queue"
-            out.asked["random" if drawn and how.get("explore") else str(how.get("how"))] += 1
+            out.asked["random" if at_random else str(how.get("how"))] += 1
     return out
 
 
@@ -244,6 +284,38 @@ def _over_time(_store: LabelStore, read: _Read) -> list[Entry]:
     ]
 
 
+def _learning_curve(_store: LabelStore, read: _Read) -> Entry:
+    return learning_curve(
+        [Judged(a.model, a.agrees, a.at_random, a.decided_at) for a in read.answers]
+    )
+
+
+def _remaining(store: LabelStore, read: _Read) -> Entry:
+    """Of what was filled last in each dataset and version; see `missed_in_queue`."""
+    now = time.time()
+    try:
+        queue = store.queue
+        places = sorted({(t.dataset, t.version) for t in queue.tally(now=now)})
+    except LabelError as e:
+        return {"parts": [], "reason": str(e)}
+    parts = []
+    for name, version in places:
+        if read.dataset not in (None, name):
+            continue
+        scope = default_scope(queue.fills(name, version), name, version)
+        parts.append(
+            {
+                "dataset": name,
+                "version": version,
+                "scope": scope.words,
+                "strategy": queue.order(scope) or DEFAULT_STRATEGY,
+                "kinds": missed_in(queue, scope, now=now, with_history=True),
+            }
+        )
+    reason = "" if parts else "Nothing was queued, so there is nothing to estimate from."
+    return {"parts": parts, "reason": reason}
+
+
 def _score_hidden(_store: LabelStore, read: _Read) -> Entry:
     """Whether people agree more with a score that they see."""
     return {
@@ -274,5 +346,7 @@ SECTIONS: dict[str, Callable[[LabelStore, _Read], Any]] = {
     "reliability": _reliability,
     "over_time": _over_time,
     "score_hidden": _score_hidden,
+    "learning_curve": _learning_curve,
+    "remaining": _remaining,
 }
 """Keys of the document and what makes each."""

@@ -6,12 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cb2_assist.learning.evaluation_report import cell, table
+from cb2_assist.learning.report_blocks import (
+    Block,
+    Heading,
+    Paragraph,
+    Picture,
+    Table,
+    figure,
+)
+from cb2_assist.learning.report_learning import (
+    curve_blocks,
+    flag_blocks,
+    learning_charts,
+    left_blocks,
+    methods_of_learning,
+    seeded_blocks,
+)
 from cb2_assist.learning.svg_chart import Chart, Curve, svg
 
 Entry = dict[str, Any]
@@ -24,40 +39,6 @@ _ASKED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """Begins a part."""
-
-    text: str
-    level: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """Plain text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of plain text under a head."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A chart of `charts`."""
-
-    name: str
-    title: str
-
-
-Block = Heading | Paragraph | Table | Picture
-
-
 def blocks(result: Entry) -> Iterator[Block]:
     """The report, part by part."""
     pictures = charts(result)
@@ -68,6 +49,10 @@ def blocks(result: Entry) -> Iterator[Block]:
     yield from _reliability(result, pictures)
     yield from _over_time(result, pictures)
     yield from _hidden(result)
+    yield from seeded_blocks(result)
+    yield from curve_blocks(result, pictures)
+    yield from left_blocks(result, pictures)
+    yield from flag_blocks(result)
     yield Heading("Methods, for a paper")
     yield Paragraph(methods(result))
 
@@ -174,7 +159,7 @@ def _reliability(result: Entry, pictures: dict[str, Chart]) -> Iterator[Block]:
         yield Table(
             (f"{kind}s: said", "accepted (95 %)", "n"),
             [
-                (f"{b['said']:.3f}", _figure({"value": b["seen"], "ci95": b["ci95"]}), str(b["n"]))
+                (f"{b['said']:.3f}", figure({"value": b["seen"], "ci95": b["ci95"]}), str(b["n"]))
                 for b in entry["bins"]
             ],
         )
@@ -191,8 +176,8 @@ def _over_time(result: Entry, pictures: dict[str, Chart]) -> Iterator[Block]:
             e["from"][:16],
             e["to"][:16],
             str(e["n"]),
-            _figure(e["accepted"]),
-            _figure(e["with_model"]),
+            figure(e["accepted"]),
+            figure(e["with_model"]),
         )
         for e in found
     ]
@@ -211,7 +196,7 @@ def _hidden(result: Entry) -> Iterator[Block]:
         )
         return
     rows = [
-        (f"score {name}", str(e["n"]), _figure(e["with_model"]), _figure(e["accepted"]))
+        (f"score {name}", str(e["n"]), figure(e["with_model"]), figure(e["accepted"]))
         for name, e in found.items()
     ]
     yield Table(("", "labels", "as the model (95 %)", "accepted (95 %)"), rows)
@@ -250,16 +235,8 @@ def methods(result: Entry) -> str:
         f"{models}. Between {found['first'][:10]} and {found['last'][:10]} {result['n_people']} "
         f"people gave {found['n']} labels that are in force: {kinds}. Of the sites {asked}. The "
         f"score was hidden until the answer in {result['score_hidden']['hidden']['n']} of them."
-        f"{took}"
+        f"{took}{methods_of_learning(result)}"
     )
-
-
-def _figure(entry: Entry) -> str:
-    """Value with interval; a dash for none. No brackets: they are markup."""
-    if entry["value"] is None:
-        return "–"
-    low, high = entry["ci95"]
-    return f"{entry['value']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def charts(result: Entry) -> dict[str, Chart]:
@@ -287,7 +264,7 @@ def charts(result: Entry) -> dict[str, Chart]:
             [_curve(parts, "accepted", "accepted"), _curve(parts, "with_model", "as the model")],
             note=f"{len(parts)} parts of about {parts[0]['n']} labels; bars: 95 % (Wilson)",
         )
-    return made
+    return {**made, **learning_charts(result)}
 
 
 def _curve(parts: Sequence[Entry], key: str, label: str) -> Curve:

@@ -23,7 +23,7 @@ PAUSE_S = 120.0
 HASTY_S = 1.0
 LEAST_TIMED = 5
 """Fewer answers have no quartiles worth printing."""
-_ODD_RUN = 0.01
+ODD_RUN = 0.01
 """A run is odd that so few series of as many answers, dealt at random, would have."""
 
 Entry = dict[str, Any]
@@ -122,6 +122,6 @@ def habits(decisions: Sequence[Timed]) -> Entry:
         "longest_run": {
             "verdict": verdict.value if verdict else None,
             "n": longest,
-            "is_odd": bool(answers) and share < 1 and expected < _ODD_RUN,
+            "is_odd": bool(answers) and share < 1 and expected < ODD_RUN,
         },
     }

@@ -39,6 +39,8 @@ class Answer:
     """Part of ``shown_ms`` without any input event."""
     members: frozenset[str] | None = None
     """With *none*: the open joins that were visible at keydown."""
+    note: str = ""
+    """With a flag: what the person wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class DecisionMaker:
             idle_ms=min(answer.idle_ms, answer.shown_ms),
             propensity=shown.propensity_of(suggestion.id),
             hidden=frozenset(hidden),
+            note=answer.note,
         )
         asked = asked_by(given.verdict, suggestion, shown, verdicts)
         ids = {s.id for s in asked}
@@ -145,6 +148,8 @@ def said(decision: Decision, shown: SuggestionList) -> str:
         where = "at no end" if suggestion.joint is None else "at this end"
         return f"None of these: {n} join{'' if n == 1 else 's'} {where} rejected."
     text = f"{VERDICT_WORDS[decision.verdict]}: {describe(suggestion)}."
+    if decision.verdict is Verdict.FLAG:
+        return f"{text[:-1]}, “{decision.note}”. The queue leaves it aside; f, d still answer it."
     if decision.verdict is Verdict.ACCEPT:
         answers = {a["id"]: Verdict(a["verdict"]) for a in decision.alternatives if "verdict" in a}
         closed = shown.implied({**answers, suggestion.id: Verdict.ACCEPT}).keys()

@@ -86,6 +86,9 @@ class Assistant(Protocol):
     def views_of(self, suggestion_id: str) -> tuple[str, bytes] | None:
         """SHA-256 and bytes of what the model saw; None when no longer known."""
 
+    def also_called(self, suggestion_id: str, name: str) -> None:
+        """Give a recent suggestion a second id under which its views are found."""
+
     def picture_of(self, suggestion_id: str, view: str) -> tuple[str, bytes] | None:
         """SHA-256 of what the model saw, and one view of it as PNG; None when no longer known.
 
@@ -148,6 +151,9 @@ class Log(Protocol):
 
     def reason(self, suggestion_id: str) -> str | None:
         """The reason given for the answer in force on a suggestion."""
+
+    def flag(self, suggestion_id: str) -> str | None:
+        """The note of the last flag in force on a suggestion."""
 
     def event(self, event_id: int) -> LabelEvent:
         """The event of this id, e.g. the target of an undo."""

@@ -15,6 +15,7 @@ VERDICT_WORDS = {
     Verdict.UNSURE: "Unsure",
     Verdict.SKIP: "Skipped",
     Verdict.NONE: "None of these",
+    Verdict.FLAG: "Flagged",
 }
 
 

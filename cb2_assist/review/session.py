@@ -27,6 +27,7 @@ from cb2_assist.decisions.log import Seen
 from cb2_assist.review.answers import Answer, DecisionMaker, GivenReason, said
 from cb2_assist.review.blind import Blind, without_numbers
 from cb2_assist.review.evidence import EvidenceCache
+from cb2_assist.review.pace import Pace
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import (
     VERDICT_WORDS,
@@ -84,6 +85,7 @@ class ReviewSession:
         self._resumed.set()
         self._evidence = EvidenceCache(assistant, self._evidence_ready)
         self._making = DecisionMaker(assistant, views, self._evidence, user=user)
+        self._pace = Pace()
         self._blind = Blind(blind_share, user, decisions.was_answered)
         self._screen = Screen(**self._standing())
 
@@ -106,6 +108,11 @@ class ReviewSession:
             **document,
             "reasons": {
                 s.id: why for s in screen.suggestions if (why := self._decisions.reason(s.id))
+            },
+            "flags": {
+                s.id: note
+                for s in screen.suggestions
+                if (note := self._decisions.flag(s.id)) is not None
             },
             "sides": self._evidence.sides(chosen.id) if chosen else None,
             "views_sha256": self._evidence.views_sha256(chosen.id) if chosen else None,
@@ -367,15 +374,17 @@ class ReviewSession:
         except AssistError as error:
             raise self._not_recorded(error) from error
         text = said(event.decision or decision, shown)
+        word = self._pace.note(answer.verdict, answer.shown_ms)
         reason_for = None
         if answer.verdict in (Verdict.REJECT, Verdict.UNSURE, Verdict.NONE):
             reason_for = ReasonFor(suggestion.id, answer.idempotency_key)
             text += f" {reason_offer()}."
+        text += f" {word}" if word else ""
         return self._after_event(
             suggestion.id,
             text,
             level="good",
-            moves_on=answer.verdict is not Verdict.SKIP,
+            moves_on=answer.verdict.is_answer,
             reason_for=reason_for,
         )
 

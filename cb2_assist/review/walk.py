@@ -23,14 +23,26 @@ from cb2_assist.core.errors import (
     OutOfBoundsError,
     SegmentNotFoundError,
 )
-from cb2_assist.core.records import Candidate, Draw, SuggestionList, Verdict
-from cb2_assist.labels.queue_store import QueueItem, QueueState, QueueStore, Scope, Tally
+from cb2_assist.core.records import Candidate, Draw, Suggestion, SuggestionList, Verdict
+from cb2_assist.labels.queue_store import (
+    ONE_SEGMENT_NOW,
+    QueueItem,
+    QueueState,
+    QueueStore,
+    Scope,
+    Tally,
+)
+from cb2_assist.learning.fill import items_of, signals_of
 from cb2_assist.learning.queue import draw, next_draw
+from cb2_assist.learning.queue_status import default_scope
+from cb2_assist.learning.seeded import Seeds
 from cb2_assist.review.answers import Answer
 from cb2_assist.review.lanes import Lane
+from cb2_assist.review.moved import MovedError, check_moved
 from cb2_assist.review.ports import Assistant, Log
 from cb2_assist.review.screen import QueueMark
 from cb2_assist.review.search import Search
+from cb2_assist.review.seeded_walk import Seeded, SeededWalk
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor
 
@@ -52,6 +64,8 @@ class Step:
     draw: Draw | None = None
     """None: the first site that the search in this scope finds."""
     text: str = ""
+    seeded: Seeded | None = None
+    """In place of a draw."""
 
 
 class QueueWalk:
@@ -65,6 +79,7 @@ class QueueWalk:
         queue: QueueStore,
         *,
         user: str,
+        seeds: Seeds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Starts nothing but idle threads.
@@ -75,18 +90,24 @@ class QueueWalk:
             decisions: Says what is decided.
             queue: Sites that wait.
             user: Who has the leases.
+            seeds: What is shown although it is known to be wrong; None: nothing is.
             clock: Unix time.
         """
+        self._seeds = None if seeds is None else SeededWalk(seeds, assistant, queue, decisions)
         self._session, self._assistant, self._decisions = session, assistant, decisions
         self._queue, self._user, self._clock = queue, user, clock
         self._lane = Lane("cb2-queue-ahead")
         self._lock = threading.Lock()
         self._ahead: tuple[str, Future[SuggestionList]] | None = None
         self._scope: Scope | None = None
+        self._put_there: str | None = None
+        """The known wrong one that is, or will be, on screen."""
         self._renewed = 0.0
         self._is_closing = False
         self._search = Search(session, assistant, queue, on_found=self._found_more, clock=clock)
         session.on_event = self._look_soon
+        if self._seeds is not None:
+            self._lane.submit(self._seeds.refresh, now=clock()).add_done_callback(self._told)
 
     @property
     def _at(self) -> tuple[str, str]:
@@ -135,8 +156,9 @@ class QueueWalk:
         scope = step.scope
         if scope is None:
             return self._session.end_move(number, step.text)
+        self._put_there = step.seeded and step.seeded.name
         self._enter(scope)
-        text = self._session.show(number, lambda: self._find(number, scope, step.draw))
+        text = self._session.show(number, lambda: self._find(number, scope, step))
         self._look_soon()
         return text
 
@@ -163,6 +185,8 @@ class QueueWalk:
             if held is not None and self._is_within(held, scope):
                 self._queue.renew(held, now=now)
                 return Step(scope, held)
+            if (seeded := self._seeded(scope)) is not None:
+                return Step(scope, seeded=seeded)
             taken = draw(self._queue, scope, self._user, now=now)
             if taken is not None:
                 self._go_on_searching(scope, shown)
@@ -201,7 +225,7 @@ class QueueWalk:
         return item is not None and bool(ids & {item.site.segment, item.site.partner})
 
     def _is_open(self, site: str) -> bool:
-        return self._decisions.verdict(site) in (None, Verdict.SKIP)
+        return self._decisions.verdict(site) in (None, Verdict.SKIP)  # flagged: set aside
 
     # -- what nobody has filled yet
 
@@ -231,12 +255,31 @@ class QueueWalk:
 
     # -- lists
 
-    def _find(self, number: int, scope: Scope, drawn: Draw | None) -> SuggestionList:
+    def _seeded(self, scope: Scope) -> Seeded | None:
+        """What comes in place of this person's next draw, if anything does."""
+        if self._seeds is None:
+            return None
+        found = self._seeds.following(self._queue.draws_made(*self._at, self._user))
+        # the queue ends for everybody alike
+        if found and self._queue.waiting(scope, now=self._clock(), user=self._user):
+            return found
+        return None
+
+    def _find(self, number: int, scope: Scope, step: Step) -> SuggestionList:
         """The list at a drawn site, or at the next one that is still there."""
+        drawn = step.draw
+        if step.seeded is not None and self._seeds is not None:
+            shown = self._seeds.list_of(step.seeded, scope, self._taken_ahead, now=self._clock())
+            if shown is not None:
+                return shown
+            self._put_there = None
+            drawn = draw(self._queue, scope, self._user, now=self._clock())
         drawn = drawn or self._first_found(number, scope)
         while drawn is not None:
             try:
                 return self._list_at(drawn)
+            except MovedError as moved:
+                self._session.say(self._move(drawn.site, moved), "warn")
             except _GONE as error:
                 self._queue.mark_stale(
                     *self._at, drawn.site, str(error), user=self._user, now=self._clock()
@@ -264,30 +307,64 @@ class QueueWalk:
         item = self._queue.item(*self._at, drawn.site)
         if item is None:
             raise LabelError(f"The site {drawn.site} is not in the queue. Fill it again.")
+        return replace(self._taken_ahead(item), drawn=drawn)
+
+    def _taken_ahead(self, item: QueueItem) -> SuggestionList:
+        """The list at a site, which may have been made while the person looked at another."""
         with self._lock:
             ahead = self._ahead
-        if ahead is not None and ahead[0] == drawn.site:
-            try:
-                found = ahead[1].result(_AHEAD_WAIT_S)
-            finally:
-                with self._lock:
-                    self._ahead = None
-            if f"{found.model_sha256} {found.calibrator}" != self._assistant.judge:
-                # another model was taken up since
-                found = self._suggest(item)
-        else:
-            found = self._suggest(item)
-        return replace(found, drawn=drawn)
+        if ahead is None or ahead[0] != item.suggestion.id:
+            return self._suggest(item)
+        try:
+            found = ahead[1].result(_AHEAD_WAIT_S)
+        finally:
+            with self._lock:
+                self._ahead = None
+        if f"{found.model_sha256} {found.calibrator}" != self._assistant.judge:
+            # another model was taken up since
+            return self._suggest(item)
+        return found
+
+    def _move(self, old: str, moved: MovedError) -> str:
+        """Record what edits have made of a site; it is asked again as what it is now."""
+        user, now = self._user, self._clock()
+        if moved.site is None:
+            self._queue.mark_stale(*self._at, old, ONE_SEGMENT_NOW, user=user, now=now)
+            return "Edits have joined what a site of the queue asked about; it is closed."
+        item = self._queue.item(*self._at, old)
+        assert item is not None
+        found = self._suggest_at(replace(item.suggestion, site=moved.site))
+        name = moved.site.key(*self._at)
+        items = [i for i in items_of(found, Scope(*self._at)) if i.suggestion.id == name]
+        self._queue.put_signals(*self._at, signals_of(self._assistant, items))
+        instead = next(iter(items), None)
+        self._queue.mark_stale(*self._at, old, str(moved), user=user, now=now, instead=instead)
+        return f"A site of the queue was looked up again: {moved}."
 
     def _suggest(self, item: QueueItem) -> SuggestionList:
-        site = item.site
-        found = item.suggestion
+        """The list at a site.
+
+        Raises:
+            MovedError: Edits of the graph have made another question of it.
+        """
+        check_moved(item, self._assistant.source)
+        return self._suggest_at(item.suggestion)
+
+    def _suggest_at(self, found: Suggestion) -> SuggestionList:
+        site = found.site
         prior = math.nan if found.prior is None else found.prior
         asked = Candidate(site, found.reason, prior, found.joint)
         return self._assistant.suggest(site.point, site.segment, include=asked)
 
     def _propose_again(self, number: int, cursor: Cursor) -> str | None:
         """As `ReviewSession.propose`, but a site of the queue stays one."""
+        if (seeded := self._seeded_at(cursor)) is not None:
+            scope = default_scope(self._queue.fills(*self._at), *self._at)
+            self._put_there = seeded.seeded and seeded.seeded.name
+            self._enter(scope)
+            text = self._session.show(number, lambda: self._find(number, scope, seeded))
+            self._look_soon()
+            return text
         drawn = self._queue.last_draw(*self._at, self._user)
         item = None if drawn is None else self._queue.item(*self._at, drawn.site)
         if drawn is None or item is None or cursor != Cursor(item.site.point, item.site.segment):
@@ -300,6 +377,16 @@ class QueueWalk:
         text = self._session.show(number, lambda: self._list_at(drawn))
         self._look_soon()
         return text
+
+    def _seeded_at(self, cursor: Cursor) -> Step | None:
+        """Whether the last session stopped at what comes in place of the next draw."""
+        if self._seeds is None:
+            return None
+        self._seeds.refresh(now=self._clock())
+        found = self._seeds.following(self._queue.draws_made(*self._at, self._user))
+        if found is None or cursor != Cursor(found.item.site.point, found.item.site.segment):
+            return None
+        return Step(seeded=found)
 
     # -- ahead of the person
 
@@ -318,15 +405,18 @@ class QueueWalk:
     def _look_ahead(self, scope: Scope) -> None:
         self._mark()
         now = self._clock()
+        if self._seeds is not None:
+            self._seeds.keep_up(self._decisions.newest_event, now=now)
+        seeded = self._seeded(scope)
         following = next_draw(self._queue, scope, self._user, now=now)
-        if following is None or (self._ahead is not None and self._ahead[0] == following.site):
-            return
-        item = self._queue.item(*self._at, following.site)
-        if item is None:
+        item = None if seeded is None else seeded.item
+        if item is None and following is not None:
+            item = self._queue.item(*self._at, following.site)
+        if item is None or (self._ahead is not None and self._ahead[0] == item.suggestion.id):
             return
         made: Future[SuggestionList] = Future()
         with self._lock:
-            self._ahead = (following.site, made)
+            self._ahead = (item.suggestion.id, made)
         try:
             made.set_result(self._suggest(item))
         except BaseException as error:  # noqa: BLE001  the future carries it to whoever asks
@@ -339,6 +429,9 @@ class QueueWalk:
         waiting = (QueueState.OPEN, QueueState.SKIPPED, QueueState.AGAIN)
         tally: list[Tally] = self._queue.tally(scope, now=self._clock(), user=self._user)
         n = sum(t.n for t in tally if t.state in waiting)
+        if self._put_there is not None:
+            # a draw would have taken one of them
+            n -= self._is_open(self._put_there)
         self._session.set_queue(QueueMark(scope.words, n, self._search.progress))
 
     def _told(self, done: Future[None]) -> None:

@@ -25,8 +25,9 @@ MAX_MESSAGE_CHARS = 2**20
 """A pasted link may carry a whole viewer state."""
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _DAY_MS = 86_400_000.0
-_VERDICTS = (Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE, Verdict.NONE)
+_VERDICTS = (Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE, Verdict.NONE, Verdict.FLAG)
 """Those that the page gives."""
+_MOST_NOTE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,9 @@ def _decide(fields: dict[str, Any]) -> Decide:
     given = fields.get("verdict")
     verdict = next((v for v in _VERDICTS if v.value == given), None)
     if verdict is None:
-        raise BadRequestError(f"A verdict is accept, reject, unsure or none, got {_short(given)}.")
+        raise BadRequestError(
+            f"A verdict is accept, reject, unsure, none or flag, got {_short(given)}."
+        )
     return Decide(_answer(fields, verdict))
 
 
@@ -231,7 +234,18 @@ def _answer(fields: dict[str, Any], verdict: Verdict) -> Answer:
         age_ms=_duration(fields, "age_ms"),
         idle_ms=_duration(fields, "idle_ms"),
         members=_members(fields) if verdict is Verdict.NONE else None,
+        note=_note(fields) if verdict is Verdict.FLAG else "",
     )
+
+
+def _note(fields: dict[str, Any]) -> str:
+    note = fields.get("note")
+    is_line = isinstance(note, str) and note.isprintable() and len(note) <= _MOST_NOTE
+    if not is_line or not str(note).strip():
+        raise BadRequestError(
+            f"note must be one line of 1 to {_MOST_NOTE} characters, got {_short(note)}."
+        )
+    return str(note).strip()
 
 
 def _members(fields: dict[str, Any]) -> frozenset[str]:

@@ -11,7 +11,8 @@ from typing import Any
 from tornado import web
 
 from cb2_assist.core.errors import AssistError
-from cb2_assist.learning.report_text import Block, Heading, Paragraph, Picture, blocks, pictures
+from cb2_assist.learning.report_blocks import Block, Heading, Paragraph, Picture
+from cb2_assist.learning.report_text import blocks, pictures
 from cb2_assist.server.pages import OwnHandler
 
 Report = Callable[[], dict[str, Any]]

@@ -19,6 +19,7 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
 from cb2_assist.datasets.source import GraphSource
 from cb2_assist.labels.queue_store import QueueStore
+from cb2_assist.learning.seeded import Seeds
 from cb2_assist.resources import resource_dir
 from cb2_assist.review.ports import Assistant, Log, Models, Views
 from cb2_assist.review.session import ReviewSession
@@ -100,6 +101,7 @@ class RunningServer:
         options: Options,
         start_at: Cursor | None = None,
         queue: QueueStore | None = None,
+        seeds: Seeds | None = None,
         report: Report | None = None,
         models: Models | None = None,
         on_arrival: Callable[[], None] = lambda: None,
@@ -115,6 +117,7 @@ class RunningServer:
             start_at: Where to begin. With a segment, suggestions are made there at once; None
                 resumes where the last session stopped.
             queue: Sites that wait, for `q`; None: there is no queue.
+            seeds: What `q` shows although it is known to be wrong; None: nothing.
             report: Makes what ``/report`` shows; None: there is no such page.
             models: Changes which model answers; None: it stays the same.
             on_arrival: Called whenever a browser has brought the token, on the server's loop.
@@ -142,7 +145,9 @@ class RunningServer:
         )
         self._walk = None
         if queue is not None:
-            self._walk = QueueWalk(self.session, assistant, decisions, queue, user=options.user)
+            self._walk = QueueWalk(
+                self.session, assistant, decisions, queue, user=options.user, seeds=seeds
+            )
         self._hub = Hub(self.session, bindings, secrets.server_id, self._walk, models)
         routes = self._routes(assistant, secrets, bindings, on_arrival, report)
 
@@ -281,6 +286,7 @@ def serve(
     stop: threading.Event | None = None,
     start_at: Cursor | None = None,
     queue: QueueStore | None = None,
+    seeds: Seeds | None = None,
     report: Report | None = None,
     models: Models | None = None,
     options: Options,
@@ -297,6 +303,7 @@ def serve(
         stop: Ends the server when set; signals set it too when this is the main thread.
         start_at: Where to begin, as for `RunningServer`.
         queue: Sites that wait, for `q`.
+        seeds: What `q` shows although it is known to be wrong.
         report: Makes what ``/report`` shows.
         models: Changes which model answers.
         options: Address, user, keys, memory.
@@ -320,6 +327,7 @@ def serve(
             options=options,
             start_at=start_at,
             queue=queue,
+            seeds=seeds,
             report=report,
             models=models,
             on_arrival=on_arrival,

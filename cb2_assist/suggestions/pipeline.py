@@ -311,6 +311,12 @@ class Pipeline:
             kept = self._recent.get(suggestion_id)
         return self._lone_window(kept[1]) if kept else None
 
+    def also_called(self, suggestion_id: str, name: str) -> None:
+        """Give a recent suggestion a second id under which its views are found."""
+        with self._lock:
+            if suggestion_id in self._recent:
+                self._recent[name] = self._recent[suggestion_id]
+
     def _current(self, segment: SegmentId | None, at: PointNm) -> tuple[SegmentId | None, str]:
         """The object that an id from outside means now, and words where it is another one."""
         if self._graph is None or segment is None or segment == BACKGROUND:

@@ -110,6 +110,13 @@ export const ACTIONS = {
     });
     page.say("Taking the next site of the queue …");
   },
+  flag(page, key) {
+    const chosen = page.view && selectedOf(page.view);
+    if (!chosen) return page.say(NOTHING_SELECTED, "warn");
+    // named here, at keydown: another row may be selected by the time the note is written
+    page.note.enter(chosen.id, key);
+    page.say(`Why is the ${describe(chosen)} set aside? Enter records it, Escape cancels.`);
+  },
   undo: turn("undo"),
   redo: turn("redo"),
   preview(page) {

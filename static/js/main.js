@@ -6,6 +6,7 @@ import "./elements/header.js";
 import "./elements/help.js";
 import "./elements/hold.js";
 import "./elements/models.js";
+import "./elements/note.js";
 import "./elements/queue.js";
 import "./elements/status.js";
 import "./elements/suggestions.js";

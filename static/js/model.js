@@ -41,7 +41,7 @@ export function impliedOf(view) {
     const won = members.find((id) => view.verdicts[id] === "accept");
     if (joint === null || won === undefined) continue;
     for (const id of members) {
-      if ((view.verdicts[id] ?? "skip") === "skip") closed[id] = won;
+      if (["skip", "flag"].includes(view.verdicts[id] ?? "skip")) closed[id] = won;
     }
   }
   return closed;
@@ -83,6 +83,7 @@ export function project(snapshot, underWay) {
     ...snapshot,
     verdicts: { ...snapshot.verdicts },
     reasons: { ...snapshot.reasons },
+    flags: { ...snapshot.flags },
     implied: {},
     pending: new Set(),
   };
@@ -97,7 +98,12 @@ export function project(snapshot, underWay) {
     } else if (id && ids.includes(id)) {
       const before = view.selected;
       if (request.type === "select") view.selected = id;
-      if (request.type === "decide" && request.verdict) {
+      if (request.type === "decide" && request.verdict === "flag") {
+        // it stays selected, and an answer stays what it is
+        view.flags[id] = String(request.note);
+        if ((view.verdicts[id] ?? "skip") === "skip") view.verdicts[id] = "flag";
+        view.pending.add(id);
+      } else if (request.type === "decide" && request.verdict) {
         const isNone = request.verdict === "none";
         for (const i of isNone ? openAt(view, id) : [id]) {
           view.verdicts[i] = isNone ? "reject" : request.verdict;

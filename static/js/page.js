@@ -2,7 +2,7 @@
 
 import { ACTIONS } from "./actions.js";
 import { Activity } from "./activity.js";
-import { Api } from "./api.js";
+import { Api, freshKey } from "./api.js";
 import { keepFocus, listen, listenToPaste } from "./keys.js";
 import { idsOf, project } from "./model.js";
 import { inVoxels, Overlay } from "./overlay.js";
@@ -48,6 +48,7 @@ export class Page {
     this.connection = find("cb2-connection");
     this.hold = find("cb2-hold");
     this.go = find("cb2-go");
+    this.note = find("cb2-note");
     this.views = find("cb2-views");
     this.viewer = new Viewer(find("#viewer"));
     this.overlay = new Overlay(this.viewer);
@@ -97,6 +98,15 @@ export class Page {
     this.send({ type: "share", link, camera_nm });
   }
 
+  /** @param {{suggestion: string, note: string, key: string}} flag */
+  #flag(flag) {
+    if (!flag.note) return this.say("A flag needs a note. Escape cancels.", "warn");
+    this.note.leave();
+    const fields = { ...flag, idempotency_key: freshKey(), ...this.activity.read() };
+    this.send({ type: "decide", verdict: "flag", ...fields });
+    this.say(`Flagging: ${flag.note} …`);
+  }
+
   #refuse() {
     this.say(
       "Nothing was done: this session is open in another tab. The button in the middle takes it over.",
@@ -125,6 +135,8 @@ export class Page {
     );
     this.views.addEventListener("look", held((camera) => this.overlay.look(camera)));
     this.go.addEventListener("go", held((text) => this.travel(text)));
+    this.note.addEventListener("flag", held((flag) => this.#flag(flag)));
+    this.note.addEventListener("leave", () => this.say("No flag: nothing was recorded."));
     this.go.addEventListener("share", held((link) => this.share(link)));
     this.models.addEventListener("use", held((folder) => this.send({ type: "use_model", folder })));
     this.hold.addEventListener("take", () => this.send({ type: "take_over" }));

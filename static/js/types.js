@@ -18,7 +18,7 @@
  *   base_rate: BaseRate & {by_kind: Record<string, BaseRate>},
  *   timing_ms: Record<string, number>, suggestions: Suggestion[], note: string,
  *   none_of_these: number|null, joint_sets: JointSet[]}} SuggestionList
- * @typedef {"accept"|"reject"|"unsure"|"skip"|"none"} Verdict
+ * @typedef {"accept"|"reject"|"unsure"|"skip"|"none"|"flag"} Verdict
  * @typedef {{text: string, level: "info"|"good"|"warn"|"error", number: number}} Status
  * @typedef {{suggestion: string, verdict_key?: string}} ReasonFor
  * @typedef {{words: string, open: number, site: string|null, explore: boolean,
@@ -26,7 +26,7 @@
  * @typedef {{revision: number, list: SuggestionList|null, list_number: number,
  *   verdicts: Record<string, Verdict>, implied: Record<string, string>,
  *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
- *   reasons: Record<string, string>, reason_for: ReasonFor|null,
+ *   reasons: Record<string, string>, flags: Record<string, string>, reason_for: ReasonFor|null,
  *   can_undo: boolean, can_redo: boolean, newest_event: number, queue: QueueMark|null, sides: number[][][]|null,
  *   views_sha256: string|null,
  *   colours: {segment: string, partner: string, preview: string},

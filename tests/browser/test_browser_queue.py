@@ -92,6 +92,7 @@ def test_fill_q_f_q_q_restart_q(tab: Tab, labels: str, server: ServerProcess) ->
         "implied": 0,
         "skipped": 1,
         "stale": 0,
+        "flagged": 0,
         "again": 0,
     }
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from label_makers import BIG, DATASET, USER, VERSION, decision, suggestion
+from label_makers import BIG, DATASET, USER, VERSION, decision, seeded_decision, suggestion
 
 from cb2_assist.core.errors import BadRequestError, DecisionError, LabelError
 from cb2_assist.core.records import Kind, Verdict
@@ -282,6 +282,48 @@ class LabelStoreContract:
         assert (second.event, second.target, second.sites) == (EventKind.UNDO, event.id, ())
         assert list(store.steps(dataset=DATASET, user=USER, after=first.id)) == [second]
         assert list(store.steps(dataset=DATASET, user="bob")) == []
+
+    def test_a_flag_keeps_its_note_and_leaves_an_answer_in_force(self, store) -> None:
+        site = suggestion().id
+        store.append(NewEvent.of(decision(verdict=Verdict.ACCEPT)))
+        event = store.append(NewEvent.of(decision(verdict=Verdict.FLAG, note="soma?")))
+        assert states(store) == [(site, "accept", "in force"), (site, "flag", "superseded")]
+        (found,) = store.flags()
+        assert (found.event, found.event.decision.note, found.is_answered) == (event, "soma?", True)
+        first, step = store.steps(dataset=DATASET, user=USER)
+        assert (first.note, step.note, step.is_answer) == (None, "soma?", False)
+        store.append(undo(event.id))
+        assert list(store.flags()) == []
+
+    def test_flags_are_told_by_dataset_and_whether_anybody_answered(self, store) -> None:
+        flag = decision(1, Verdict.FLAG, note="a")
+        store.append(NewEvent.of(flag))
+        store.append(NewEvent.of(decision(2, Verdict.FLAG, note="b", dataset="other", user="bob")))
+        store.append(NewEvent.of(decision(1, Verdict.SKIP, key="skip")))
+        assert [f.event.decision.note for f in store.flags()] == ["a", "b"]
+        (found,) = store.flags(dataset=DATASET)
+        assert (found.event.decision, found.is_answered) == (flag, False)
+        store.append(NewEvent.of(decision(1, Verdict.UNSURE, user="bob", key="bob")))
+        assert [f.is_answered for f in store.flags()] == [True, False]
+
+    def test_what_was_known_to_be_wrong_is_no_label(self, store) -> None:
+        event = store.append(NewEvent.of(seeded_decision(1)))
+        (label,) = store.labels()
+        assert (label.verdict, label.state) == (Verdict.ACCEPT, LabelState.SEEDED)
+        assert store.get(event.id).decision == seeded_decision(1)
+        store.append(undo(event.id))
+        (label,) = store.labels()
+        assert label.state is LabelState.UNDONE
+
+    def test_of_none_only_what_was_known_to_be_wrong_is_no_label(self, store) -> None:
+        given = seeded_decision(1, Verdict.NONE, joint=True)
+        shown = (alternative(given.suggestion), alternative(suggestion(2)))
+        store.append(NewEvent.of(replace(given, alternatives=shown)))
+        assert [(label.site, label.state) for label in store.labels()] == [
+            (given.suggestion.id, LabelState.SEEDED),
+            (suggestion(2).id, LabelState.IN_FORCE),
+        ]
+        assert store.verify() == []
 
     def test_many_threads_may_append_and_read(self, store) -> None:
         def one(n: int) -> int:

@@ -7,13 +7,23 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from label_makers import BIG, DATASET, USER, VERSION, decision, queue_item, suggestion
+from label_makers import (
+    BIG,
+    DATASET,
+    USER,
+    VERSION,
+    decision,
+    queue_item,
+    seeded_decision,
+    suggestion,
+)
 
 from cb2_assist.core.errors import LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Draw, Kind, Site, Verdict, segment_id
 from cb2_assist.labels.queue_store import (
     LEASE_S,
+    ONE_SEGMENT_NOW,
     Ask,
     NewDraw,
     QueueState,
@@ -262,6 +272,56 @@ class QueueStoreContract:
         assert store.queue.held(DATASET, VERSION, USER) is None
         put(store, 1)
         assert states(store) == {"open": 1}
+
+    def test_a_flagged_site_waits_no_longer_until_it_is_undone_or_answered(self, store) -> None:
+        put(store, 1, 2)
+        take(store, 1)
+        flag = store.append(NewEvent.of(decision(1, Verdict.FLAG, note="soma?")))
+        assert states(store) == {"flagged": 1, "open": 1}
+        assert waiting(store, now=NOW + LEASE_S) == sites(2)
+        assert store.queue.held(DATASET, VERSION, USER) is None
+        assert store.queue.leases(DATASET, VERSION, now=NOW) == []
+        assert take(store, 1, "bob", now=NOW + LEASE_S) is None
+        assert {w.skips for w in store.queue.waiting(ALL, now=NOW)} == {0}
+        answer = store.append(NewEvent.of(decision(1, user="bob", key="bob")))
+        assert states(store) == {"decided": 1, "open": 1}
+        gone = EventKind.UNDO, "bob", DATASET, VERSION, "undo-bob"
+        store.append(NewEvent(*gone, target=answer.id))
+        assert states(store) == {"flagged": 1, "open": 1}
+        store.append(undo(flag.id))
+        assert states(store, now=NOW + LEASE_S) == {"open": 2}
+
+    def test_what_edits_made_of_a_site_is_kept_in_its_place(self, store, reopen) -> None:
+        put(store, 1, joint="7@1,2,3", supervoxels=(segment_id(BIG + 7), segment_id(BIG + 8)))
+        old = store.queue.item(DATASET, VERSION, suggestion(1).id)
+        assert old.suggestion.supervoxels == (BIG + 7, BIG + 8)
+        take(store, 1)
+        moved = queue_item(2, joint="7@1,2,3")
+        where = DATASET, VERSION, suggestion(1).id, "1 is 2 now"
+        store.queue.mark_stale(*where, user=USER, now=NOW, instead=moved)
+        again = reopen()
+        assert states(again) == {"open": 1, "stale": 1}
+        assert again.queue.item(DATASET, VERSION, suggestion(2).id) == moved
+        assert again.queue.held(DATASET, VERSION, USER) is None
+
+    def test_a_join_whose_sides_are_one_segment_now_is_implied(self, store) -> None:
+        put(store, 1)
+        where = DATASET, VERSION, suggestion(1).id, ONE_SEGMENT_NOW
+        store.queue.mark_stale(*where, user=USER, now=NOW)
+        assert states(store) == {"implied": 1}
+        assert waiting(store) == set()
+
+    def test_where_the_model_is_not_reliable_is_told(self, store) -> None:
+        put(store, 1)
+        put(store, 2, ood=replace(suggestion(2).ood, flag=True))
+        found = {w.site: w.ood for w in store.queue.waiting(ALL, now=NOW)}
+        assert found == {suggestion(1).id: False, suggestion(2).id: True}
+
+    def test_answers_on_what_was_known_to_be_wrong_leave_the_queue_alone(self, store) -> None:
+        put(store, 1, 2, joint="7@1,2,3")
+        store.append(NewEvent.of(seeded_decision(1)))
+        assert states(store) == {"open": 2}
+        assert store.queue.answered(ALL) == []
 
     def test_what_was_judged_by_a_model_is_known(self, store) -> None:
         put(store, 1, 2)

@@ -25,6 +25,7 @@ AGREED = {
     "next": {"j"},
     "previous": {"k"},
     "queue": {"q"},
+    "flag": {"w"},
     "undo": {"u", "Ctrl+Z"},
     "redo": {"Ctrl+Shift+Z"},
     "preview": {"t"},

@@ -424,3 +424,21 @@ def test_a_reason_neither_undoes_nor_forgets_what_was_undone(log) -> None:
     assert log.can_redo
     log.redo(idempotency_key="z1")
     assert log.verdict(suggestion(2).id) is Verdict.ACCEPT
+
+
+def test_the_last_flag_in_force_has_its_note(log: DecisionLog, open_log) -> None:
+    site = suggestion(1).id
+    log.decide(decision(1, Verdict.FLAG, note="soma?"))
+    log.decide(decision(1, Verdict.FLAG, note="glia?", key="again"))
+    assert (log.flag(site), log.verdict(site)) == ("glia?", Verdict.FLAG)
+    assert not log.was_answered(site)
+    log.decide(decision(1))
+    assert (log.flag(site), log.verdict(site)) == ("glia?", Verdict.ACCEPT)
+    log.undo(idempotency_key="u1")
+    log.undo(idempotency_key="u2")
+    assert log.flag(site) == "soma?"
+    again = open_log()
+    assert (again.flag(site), again.verdict(site)) == ("soma?", Verdict.FLAG)
+    again.undo(idempotency_key="u3")
+    assert (again.flag(site), again.verdict(site)) == (None, None)
+    assert again.flag(suggestion(2).id) is None

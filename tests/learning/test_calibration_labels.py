@@ -69,6 +69,19 @@ def test_drawn_sites_count_and_others_are_counted_by_why_not(store):
     assert labels.last_event == len(given)
 
 
+def test_sites_where_the_model_is_not_reliable_are_left_out_and_counted(store):
+    def asked(n, ood):
+        site = replace(suggestion(n), ood=replace(suggestion(n).ood, flag=ood))
+        return decision(n, suggestion=site, propensity=draw(n, probability=0.5, n_open=4 - n))
+
+    store.append_all([NewEvent.of(asked(n, n == 1)) for n in range(3)])
+    labels = found(store)
+    assert [d.draw for d in labels.drawn] == [1, 3]
+    assert labels.left_out[Kind.JOIN] == {"where the model is not reliable": 1}
+    assert labels.weight.mean() == pytest.approx(1)
+    assert len(labels.sample(Kind.JOIN).answer) == 2
+
+
 def test_what_is_undone_or_answered_again_does_not_count(store):
     first, _ = store.append_all(
         [NewEvent.of(decision(0, propensity=draw(0))), NewEvent.of(decision(1, propensity=draw(1)))]

@@ -75,6 +75,7 @@ def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path:
         "n_alternatives": 0,
         "timestamp": None,
         "cb2_split": "unknown",
+        "note": None,
     }
     assert report.to_json() == {
         "rows": 1,
@@ -103,6 +104,20 @@ def test_only_accept_and_reject_in_force_become_rows(store, log, tmp_path: Path)
     assert report.rows == 3
     assert report.skipped == {"skip": 1, "superseded": 1, "undone": 1, "unsure": 1}
     assert rows_of(tmp_path)[1]["partner"] is None
+
+
+def test_a_flag_is_no_label_and_its_note_goes_with_the_person_s_answer(
+    store, log, tmp_path: Path
+) -> None:
+    log.decide(decision(1, Verdict.FLAG, note="soma?"))
+    log.decide(decision(2, Verdict.FLAG, note="=1+1"))
+    log.decide(decision(2, Verdict.REJECT))
+    store.append(NewEvent.of(decision(2, user="bob", key="bob")))
+    assert export_labels(store, out=tmp_path).skipped == {"flag": 1, "superseded": 1}
+    assert [(r["label"], r["note"]) for r in rows_of(tmp_path)] == [(0, "=1+1"), (1, None)]
+    export_labels(store, out=tmp_path, format="csv")
+    lines = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[1].endswith(",'=1+1"), "no formula"
 
 
 def test_none_is_a_reject_of_each_open_join_on_screen(store, log, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from label_makers import DATASET, USER, VERSION, decision, suggestion
 
@@ -14,6 +16,9 @@ from cb2_assist.core.errors import UsageError
 from cb2_assist.core.records import Kind, LabelEvent, Verdict
 from cb2_assist.labels.store import Label, LabelState, NewEvent, open_store
 from cb2_assist.learning.cb2_cubes import read_cubes
+from cb2_assist.learning.cb2_files import write_cb2_files
+from cb2_assist.learning.cb2_layout import CB2_V1
+from cb2_assist.learning.cb2_split import Sample
 from cb2_assist.learning.export import export_labels
 from cb2_assist.learning.export_filter import TEST_CUBE, Wanted, read_time
 from cb2_assist.learning.export_rows import pseudonym
@@ -152,6 +157,9 @@ class Endless:
     def __init__(self, n: int, folder: Path) -> None:
         self.views_folder, self._n = folder, n
 
+    def flags(self, *, dataset=None):  # noqa: ARG002
+        return iter(())
+
     def labels(self, *, dataset=None):  # noqa: ARG002
         """Every label is made when it is asked for."""
         plain = decision(1)
@@ -160,6 +168,30 @@ class Endless:
             d = replace(plain, suggestion=s, idempotency_key=str(n))
             event = LabelEvent(n, "decision", None, plain.decided_at, USER, str(n), d)
             yield Label(event, s.id, Verdict.ACCEPT, LabelState.IN_FORCE)
+
+
+def test_memory_does_not_grow_with_the_number_of_rows_with_views(tmp_path) -> None:
+    """Images go through a spool on disk; `examples/export_many.py` measures 5,000 rows."""
+
+    def peak(n: int) -> int:
+        rng = random.Random(n)
+        rows = (
+            ({"geometry": rng.randbytes(100_000)}, Sample(f"{k:016x}", (f"d/{k}",)))
+            for k in range(n)
+        )
+        plain, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+        out = tmp_path / str(n)
+        out.mkdir()
+        pa.set_memory_pool(pool)
+        try:
+            _, split = write_cb2_files(rows, out, {}, CB2_V1)
+        finally:
+            pa.set_memory_pool(plain)
+        assert len(split.train) + len(split.val) == n
+        return pool.max_memory()
+
+    fewer, more = peak(40), peak(400)
+    assert more < fewer + 2_000_000, "twenty more rows would show, these are 360"
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])

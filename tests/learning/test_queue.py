@@ -56,6 +56,36 @@ def test_sites_that_were_skipped_less_often_come_before_all_others() -> None:
     assert order_of([]) == []
 
 
+def flagged(name: str, score: float) -> Waiting:
+    return replace(site(name, score), ood=True)
+
+
+@pytest.mark.parametrize("strategy", ["margin", "confidence", "entropy"])
+def test_where_the_model_is_not_reliable_its_numbers_do_not_come_first(strategy: str) -> None:
+    given = [flagged("a", 0.5), site("b", 0.9), flagged("c", 0.8), site("d", 0.7)]
+    order = ranked(given, strategy)
+    assert [w.site for w in order.sites] == [*order_of([given[1], given[3]], strategy), "a", "c"]
+    assert order.chances == (1.0, 0.0, 0.0, 0.0)
+    assert order_of([given[0], given[2]], strategy)[0] in "ac", "they come when no other is left"
+
+
+def test_orders_without_a_model_do_not_mind_the_flag() -> None:
+    given = [flagged("a", 0.5), site("b", 0.9), flagged("c", 0.8)]
+    signals = {w.site: SiteSignals(w.score, n, 1.0, 1.0, (), None) for n, w in enumerate(given)}
+    assert order_of(given, "contact", signals)[0] == "c"
+    assert ranked(given, "random").chances == (1 / 3, 1 / 3, 1 / 3)
+
+
+def test_a_strategy_of_chance_leaves_flagged_sites_to_the_random_draws() -> None:
+    given = [flagged("a", 0.5), site("b", 0.9), site("c", 0.8)]
+    signals = {w.site: SiteSignals(w.score, 1.0, 1.0, 2.0, (), None) for w in given}
+    order = ranked(given, "mixture", signals)
+    assert [w.site for w in order.sites] == ["b", "c", "a"]
+    assert order.chances[2] == 0.0
+    assert math.isclose(sum(order.chances), 1.0)
+    assert probability(3, 2, FLOOR, order.chances) == pytest.approx(FLOOR / 3)
+
+
 @pytest.mark.parametrize("strategy", ["margin", "confidence", "entropy"])
 def test_every_strategy_sorts_whatever_is_given(strategy: str) -> None:
     rng = random.Random(1)

@@ -82,6 +82,24 @@ def test_a_full_disk_is_said_and_the_row_stays_open(page, served) -> None:
     assert page.decide(chosen)["ok"]
 
 
+def test_a_flag_leaves_the_row_open_and_an_answer_in_force(page, served) -> None:
+    _propose(page)
+    chosen = page.snapshot["selected"]
+    ack = page.decide(chosen, "flag", note=" soma? ")
+    assert ack["ok"], ack
+    assert "“soma?”" in ack["text"]
+    assert page.snapshot["selected"] == chosen
+    assert page.snapshot["flags"] == {chosen: "soma?"}
+    assert page.snapshot["verdicts"] == {chosen: "flag"}
+    assert served.log.events[-1].decision.note == "soma?"
+    page.decide(chosen, "accept")
+    assert page.snapshot["verdicts"] == {chosen: "accept"}
+    assert page.snapshot["flags"] == {chosen: "soma?"}
+    page.ask("undo", idempotency_key="u1")
+    page.ask("undo", idempotency_key="u2")
+    assert (page.snapshot["verdicts"], page.snapshot["flags"]) == ({}, {})
+
+
 def test_undo_and_redo_go_to_and_fro(page) -> None:
     _propose(page)
     chosen = page.snapshot["selected"]
@@ -251,6 +269,11 @@ MALFORMED = [
     json.dumps({**GOOD_DECISION, "verdict": "maybe"}),
     json.dumps({**GOOD_DECISION, "verdict": None}),
     json.dumps({**GOOD_DECISION, "verdict": "skip"}),
+    json.dumps({**GOOD_DECISION, "verdict": "flag"}),
+    json.dumps({**GOOD_DECISION, "verdict": "flag", "note": "  "}),
+    json.dumps({**GOOD_DECISION, "verdict": "flag", "note": "two\nlines"}),
+    json.dumps({**GOOD_DECISION, "verdict": "flag", "note": "x" * 501}),
+    json.dumps({**GOOD_DECISION, "verdict": "flag", "note": 7}),
     json.dumps({**GOOD_DECISION, "suggestion": 17}),
     json.dumps({**GOOD_DECISION, "idempotency_key": ""}),
     json.dumps({**GOOD_DECISION, "idempotency_key": "k" * 65}),

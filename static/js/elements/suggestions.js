@@ -6,7 +6,7 @@ import { confidenceOf, jointSetOf, openAt, percent, percentRange, shortId, words
 /** @typedef {import("../types.js").Suggestion} Suggestion */
 
 /** @type {Record<string, string>} */
-const VERDICTS = { accept: "✓ accepted", reject: "✗ rejected", unsure: "? unsure", skip: "skipped" };
+const VERDICTS = { accept: "✓ accepted", reject: "✗ rejected", unsure: "? unsure", skip: "skipped", flag: "" };
 
 /** `<cb2-suggestions>`: fires `choose` (detail: id) when a row is clicked. */
 export class Suggestions extends HTMLElement {
@@ -94,7 +94,11 @@ export class Suggestions extends HTMLElement {
     const isImplied = s.id in (view.implied ?? {});
     set(row, "data-implied", String(isImplied));
     const said = verdict ? (VERDICTS[verdict] ?? verdict) + why : "";
-    text(row, ".verdict", isImplied ? "closed: another was accepted" : said);
+    const note = view.flags?.[s.id];
+    set(row, "data-flag", note ?? "");
+    const flag = note === undefined ? "" : `⚑ ${note}`;
+    const state = isImplied ? "closed: another was accepted" : said;
+    text(row, ".verdict", [state, flag].filter(Boolean).join(" · "));
     this.#paintSet(row, s, view);
     row.title = `${s.kind} · segment ${s.segment}${s.partner ? ` · partner ${s.partner}` : ""}`;
     const [low, high] = isHidden ? [0, 0] : s.interval;
