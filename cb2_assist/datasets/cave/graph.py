@@ -226,6 +226,14 @@ class Graph:
         """Begin to ask; the future raises errors of ours only."""
         return self._pool.submit(self._worded, question)
 
+    def client(self, which: str) -> Any:  # noqa: ANN401 - caveclient has no types
+        """A client of caveclient, ``graph`` or ``l2``; all that it asks goes through the adapter.
+
+        Raises:
+            AssistError: The service cannot be reached.
+        """
+        return self._client(which)
+
     def close(self) -> None:
         """Stop asking."""
         self._pool.shutdown(wait=False, cancel_futures=True)
