@@ -129,6 +129,10 @@ class EditFlow:
         record = self._newest(record)
         if record.state is not EditState.STAGED:
             return record
+        if record.step.sends:
+            with contextlib.suppress(AssistError):
+                if (found := self._find(record)) is not None:
+                    return self._done(record, found)
         return self._step(record, EditState.DROPPED if by_hand else EditState.WITHDRAWN, note=note)
 
     def take_back(self, original: EditRecord) -> EditRecord:
