@@ -123,7 +123,7 @@ def run(
         names: Faults to choose from.
         tell: Told how far it is.
     """
-    chosen, ahead = random.Random(seed), [0.0]
+    chosen, ahead = random.Random(seed), [0.0]  # noqa: S311 - no secret
     assert source.editor is not None
     source.editor.deadline_s = DEADLINE_S
     editor = Deadly(source.editor)
@@ -180,9 +180,7 @@ def run(
     return _held_against(cave, made, result)
 
 
-def _edit(
-    source: CaveSource, key: str, a: int, b: int, places: dict[int, PointNm]
-) -> Edit:
+def _edit(source: CaveSource, key: str, a: int, b: int, places: dict[int, PointNm]) -> Edit:
     assert source.editor is not None
     left, right = source.editor.roots([SegmentId(a), SegmentId(b)])
     is_join = left != right
@@ -204,7 +202,7 @@ def _edit(
 
 def _places(source: CaveSource) -> dict[int, PointNm]:
     """A voxel of every supervoxel."""
-    parts = source._voxels.cutout(source.bounds).seg
+    parts = source._voxels.cutout(source.bounds).seg  # noqa: SLF001 - supervoxels, not objects
     ids, first = np.unique(parts.ravel("F"), return_index=True)
     index = np.stack(np.unravel_index(first, parts.shape, order="F"), axis=1)
     lo, size = np.array(tuple(source.bounds.lo)), np.array(tuple(source.resolution))

@@ -442,6 +442,8 @@ class Decision:
     """Content address of the kept views; None when they were not kept."""
     timestamp: str = ""
     """`SuggestionList.timestamp`: when the segments were what they are said to be."""
+    current_roots: tuple[SegmentId, ...] | None = None
+    """What the sides were when it was decided, where a graph had changed since they were shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,11 +283,14 @@ class EditFlow:
         if record.step.sends and (found := self._find(record)) is not None:
             return self._done(record, found)
         if not self._is_explained(original.step.new_roots, roots, undone_only=True):
-            return self._propose_inverse(record, original, roots)
-        return self._send(record, roots)
+            return self._propose_inverse(record, original, roots, "other edits came after it.")
+        after = self._send(record, roots)
+        if after.state is EditState.REFUSED:
+            return self._propose_inverse(after, original, roots, after.step.note)
+        return after
 
     def _propose_inverse(
-        self, undo: EditRecord, original: EditRecord, roots: tuple[SegmentId, ...]
+        self, undo: EditRecord, original: EditRecord, roots: tuple[SegmentId, ...], why: str
     ) -> EditRecord:
         edit, (a, b) = original.edit, _held(original)
         if edit.kind is EditKind.CUT:
@@ -306,8 +309,8 @@ class EditFlow:
             return done
         is_cut = edit.kind is EditKind.JOIN
         note = (
-            f"Operation {original.step.operation} is not the latest there any more, so it cannot "
-            f"be undone as it is. The opposite {'cut' if is_cut else 'join'} is proposed instead; "
+            f"Operation {original.step.operation} cannot be undone as it is: {why} The opposite "
+            f"{'cut' if is_cut else 'join'} is proposed instead; "
             "press y to go on."
         )
         self._step(undo, EditState.WITHDRAWN, note=note)

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +18,12 @@ from tornado.routing import Router
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
-from cb2_assist.datasets.source import GraphSource
+from cb2_assist.datasets.source import EditableSource, GraphSource
 from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.resources import resource_dir
+from cb2_assist.review.applying import Applying
+from cb2_assist.review.following import begin_following
+from cb2_assist.review.freshness import Freshness
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
@@ -102,6 +106,7 @@ class RunningServer:
         queue: QueueStore | None = None,
         report: Report | None = None,
         on_arrival: Callable[[], None] = lambda: None,
+        applying: Applying | None = None,
     ) -> None:
         """Listen and take up the last session.
 
@@ -116,6 +121,7 @@ class RunningServer:
             queue: Sites that wait, for `q`; None: there is no queue.
             report: Makes what ``/report`` shows; None: there is no such page.
             on_arrival: Called whenever a browser has brought the token, on the server's loop.
+            applying: Applies accepted edits; None applies nothing. Closed with the server.
 
         Raises:
             PortBusyError: The given port is taken.
@@ -137,11 +143,21 @@ class RunningServer:
             user=options.user,
             state=self._state,
             blind_share=options.blind_share,
+            applying=applying,
+            freshness=_freshness(assistant.source),
         )
+        self._applying = applying
         self._walk = None
         if queue is not None:
             self._walk = QueueWalk(self.session, assistant, decisions, queue, user=options.user)
-        self._hub = Hub(self.session, bindings, secrets.server_id, self._walk)
+        self._hub = Hub(
+            self.session,
+            bindings,
+            secrets.server_id,
+            self._walk,
+            applying,
+            partial(begin_following, self.session, assistant),
+        )
         routes = self._routes(assistant, secrets, bindings, on_arrival, report)
 
         def open_at(number: int) -> Mount:
@@ -220,11 +236,19 @@ class RunningServer:
 
     def _begin(self, start_at: Cursor | None) -> None:
         session = self.session
+        if self._applying is not None:
+            self._applying.start()
         if start_at is None:
             self._hub.propose_unasked(self._walk.resume if self._walk else session.resume)
         elif start_at.segment is not None:
             number = session.begin_proposal(start_at)
             self._hub.propose_unasked(lambda: session.propose(number, start_at))
+
+
+def _freshness(source: object) -> Freshness | None:
+    """Asks a graph that can be edited whether it has changed; None where nothing can."""
+    editor = source.editor if isinstance(source, EditableSource) else None
+    return None if editor is None else Freshness(editor)
 
 
 def _allowed_hosts(options: Options) -> tuple[str, ...]:
@@ -280,6 +304,7 @@ def serve(
     start_at: Cursor | None = None,
     queue: QueueStore | None = None,
     report: Report | None = None,
+    applying: Applying | None = None,
     options: Options,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then stop cleanly within five seconds.
@@ -295,6 +320,7 @@ def serve(
         start_at: Where to begin, as for `RunningServer`.
         queue: Sites that wait, for `q`.
         report: Makes what ``/report`` shows.
+        applying: Applies accepted edits, as for `RunningServer`.
         options: Address, user, keys, memory.
 
     Raises:
@@ -318,6 +344,7 @@ def serve(
             queue=queue,
             report=report,
             on_arrival=on_arrival,
+            applying=applying,
         )
         try:
             on_ready(running.url)

@@ -41,6 +41,7 @@ export class Page {
       /** @type {any} */ (document.querySelector(name));
     this.header = find("cb2-header");
     this.queue = find("cb2-queue");
+    this.edits = find("cb2-edits");
     this.list = find("cb2-suggestions");
     this.status = find("cb2-status");
     this.help = find("cb2-help");
@@ -122,6 +123,8 @@ export class Page {
       held((step) => ACTIONS[step > 0 ? "next" : "previous"](this, "")),
     );
     this.views.addEventListener("look", held((camera) => this.overlay.look(camera)));
+    this.edits.addEventListener("look", held((at) => this.overlay.flyTo(at)));
+    this.edits.addEventListener("drop", held((edit) => this.send({ type: "drop_edit", edit })));
     this.go.addEventListener("go", held((text) => this.travel(text)));
     this.go.addEventListener("share", held((link) => this.share(link)));
     this.hold.addEventListener("take", () => this.send({ type: "take_over" }));
@@ -260,6 +263,7 @@ export class Page {
     if (this.view.selected !== before) this.activity.restart();
     this.header.update(this.view);
     this.queue.update(this.view);
+    this.edits.update(this.view);
     this.list.update(this.view);
     this.views.update(this.view);
     this.overlay.show(this.view);
