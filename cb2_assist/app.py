@@ -23,11 +23,14 @@ from cb2_assist.core.records import (
     Kind,
     SegmentId,
 )
-from cb2_assist.datasets.source import GraphSource, Source
+from cb2_assist.datasets.source import EditableSource, GraphSource, Source
 from cb2_assist.resources import resource_dir
 from cb2_assist.settings import DEFAULT_MODEL, SNAP_NM
 
 if TYPE_CHECKING:
+    from cb2_assist.decisions.log import DecisionLog
+    from cb2_assist.labels.store import LabelStore
+    from cb2_assist.review.applying import Applying
     from cb2_assist.review.state import Cursor
     from cb2_assist.suggestions.in_use import Opened
 
@@ -284,6 +287,8 @@ class ServeOptions:
     seeded_share: float = 0.0
     at: PointNm | None = None
     segment: SegmentId | None = None
+    apply: str = "off"
+    """``off``, ``stage`` or ``live``: what becomes of accepted edits of a graph."""
 
 
 def starting_cursor(
@@ -369,8 +374,9 @@ def run_server(
             say(str(notice))
         say(f"labels of {info.name} go to {path}")
         if isinstance(source, GraphSource):
-            say(f"{info.name} as of {source.timestamp}; answers are kept here, no edit is sent")
+            say(f"{info.name} as of {source.timestamp}; answers are kept here")
         log = DecisionLog(store, user=options.user, dataset=info.name, version=info.version)
+        applying = _applying(source, store, log, options, say)
         views = ViewsStore(path.with_name(path.name + ".views")) if options.keep_views else None
         scene = Scene(source.layers, begin)
         assistant.preparing = True
@@ -413,6 +419,7 @@ def run_server(
             seeds=seeds,
             report=make_report,
             models=assistant,
+            applying=applying,
             options=Options(
                 user=options.user,
                 host=options.host,
@@ -424,6 +431,37 @@ def run_server(
                 blind_share=options.blind_share,
             ),
         )
+
+
+def _applying(
+    source: Source,
+    store: LabelStore,
+    verdicts: DecisionLog,
+    options: ServeOptions,
+    say: Callable[[str], None],
+) -> Applying | None:
+    """What applies accepted edits, as was asked for; None where nothing is to be applied."""
+    from cb2_assist.decisions.edits import EditFlow
+    from cb2_assist.review.applying import GRACE_S, Applying
+
+    name, user = source.info.name, options.user
+    editor = source.editor if isinstance(source, EditableSource) else None
+    if options.apply == "off":
+        if isinstance(source, GraphSource):
+            say("no edit is sent to the graph; --apply stage or --apply live would")
+        return None
+    if editor is None:
+        say(f"{name} is read only: decisions are logged, nothing is applied")
+        return None
+    say(
+        f"accepted joins are applied to {name} after {GRACE_S:.0f} s, which u cancels; cuts wait "
+        "for y"
+        if options.apply == "live"
+        else f"accepted edits of {name} wait in a list; y applies them, one by one"
+    )
+    flow = EditFlow(store.edits, editor, user=user, dataset=name)
+    is_live = options.apply == "live"
+    return Applying(flow, store.edits, verdicts, user=user, dataset=name, is_live=is_live)
 
 
 def _prepare(assistant: Assistant, at: PointNm) -> None:

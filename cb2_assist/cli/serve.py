@@ -89,10 +89,11 @@ def _say(text: str) -> None:
 )
 @click.option(
     "--apply",
-    type=click.Choice(["off"]),
+    type=click.Choice(["off", "stage", "live"]),
     default="off",
     show_default=True,
-    help="Edits are logged as labels, never sent to a server.",
+    help="Of accepted edits, on a graph that can be edited: off keeps labels only; stage lists "
+    "them, and y applies one by one; live applies joins after 3 s (u cancels), cuts with y.",
 )
 def serve(
     dataset: str | None,
@@ -114,7 +115,7 @@ def serve(
     keep_views: str,
     blind_share: float,
     seeded_share: float,
-    apply: str,  # noqa: ARG001 - the only choice is off
+    apply: str,
 ) -> None:
     """Open a dataset in the browser and suggest joins and cuts under the cursor (p)."""
     assistant = open_assistant(dataset, dataset_file, model, device, backend, soon=True)
@@ -153,6 +154,7 @@ def serve(
                 seeded_share=seeded_share,
                 at=None if at is None else point_nm(at, unit, assistant.source),
                 segment=segment,
+                apply=apply,
             ),
             on_ready=ready,
             on_arrival=browser.arrived,

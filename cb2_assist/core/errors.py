@@ -13,6 +13,7 @@
     │  ├─ SegmentNotFoundError (404)
     │  ├─ NoAnswerError (504)        a server is down, or too slow
     │  ├─ SupersededError (409)      nobody waits for the answer any more
+    │  ├─ EditRefusedError (409)     a graph's server has not made an edit
     │  └─ LoginError (401)           a token is missing, invalid or not enough
     │     └─ UntrustedHostError (401)  a token would go to a host that nobody approved
     ├─ ModelError (500)              weights and card do not fit
@@ -111,6 +112,20 @@ class SupersededError(DatasetError):
     """Something newer was asked for meanwhile; nobody waits for this answer any more."""
 
     http_status = 409
+
+
+class EditRefusedError(DatasetError):
+    """An edit of a graph was not made, for sure.
+
+    Attributes:
+        is_final: Whether asking again would be refused again.
+    """
+
+    http_status = 409
+
+    def __init__(self, message: str, *, is_final: bool) -> None:
+        super().__init__(message)
+        self.is_final = is_final
 
 
 class LoginError(DatasetError):

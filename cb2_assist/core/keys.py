@@ -113,6 +113,7 @@ DEFAULT_KEYS: tuple[KeyBinding, ...] = (
         "redo", (_letter("z", ctrl=True, shift=True),), "redo what was undone", shadows=True
     ),
     KeyBinding("preview", (_letter("t"),), "preview the edit on or off"),
+    KeyBinding("apply", (_letter("y"),), "apply staged edits, one by one"),
     KeyBinding("goto", (Chord("/", "Slash", shift=None),), "go to coordinates, a segment, a link"),
     KeyBinding("share_own", (Chord(";", "Semicolon", shift=None),), "copy a link to this site"),
     KeyBinding(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from cb2_assist.core.edits import Anchors, EditDone, EditKind, SplitPreview
 from cb2_assist.core.errors import BadVolumeError
 from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
 from cb2_assist.core.records import SegmentId, Site
@@ -315,3 +316,72 @@ class GraphSource(Protocol):
         self, segment: SegmentId, point: PointNm, reach_nm: float
     ) -> Sequence[GraphEdge] | None:
         """Edges to other objects near a point, strongest first; None when that is not known."""
+
+
+class GraphEditor(Protocol):
+    """Edits of a graph over the wire. Every method blocks; safe to use from several threads."""
+
+    def roots(self, supervoxels: Sequence[SegmentId]) -> tuple[SegmentId, ...]:
+        """The objects that parts belong to at this moment.
+
+        Raises:
+            DatasetError: The graph cannot be asked.
+        """
+
+    def anchors(
+        self,
+        kind: EditKind,
+        point: PointNm,
+        segments: Sequence[SegmentId | None],
+        supervoxels: tuple[SegmentId, SegmentId | None] | None,
+        sides: tuple[Sequence[PointNm], Sequence[PointNm]],
+    ) -> Anchors:
+        """Where an edit takes hold of the graph.
+
+        Raises:
+            SegmentNotFoundError: There is nothing there that could be joined or parted.
+            DatasetError: The data cannot be read.
+        """
+
+    def preview(self, anchors: Anchors, root: SegmentId, point: PointNm) -> SplitPreview:
+        """What a cut would do.
+
+        Raises:
+            EditRefusedError: There is no such cut.
+            DatasetError: The graph cannot be asked.
+        """
+
+    def send(self, kind: EditKind, anchors: Anchors, operation: int | None) -> EditDone:
+        """Make an edit, with one request.
+
+        Raises:
+            EditRefusedError: It was not made.
+            LoginError: It was not made: the token does not allow it.
+            NoAnswerError: Whether it was made is not known.
+        """
+
+    def find(
+        self,
+        kind: EditKind,
+        anchors: Anchors,
+        operation: int | None,
+        roots: Sequence[SegmentId],
+        since: datetime,
+    ) -> EditDone | None:
+        """An edit in the server's records, by what it retired and what it was asked for.
+
+        Raises:
+            DatasetError: The records cannot be read.
+        """
+
+    def settle(self, new_roots: Iterable[SegmentId]) -> None:
+        """Let later reads of the dataset see an edit."""
+
+
+@runtime_checkable
+class EditableSource(Protocol):
+    """A `Source` whose segments may be edited."""
+
+    @property
+    def editor(self) -> GraphEditor | None:
+        """Makes edits; None where the state is kept as it is."""

@@ -115,6 +115,8 @@ def decision_to_text(decision: Decision) -> str:
         "supervoxels": [str(a), None if b is None else str(b)],
         "propensity": decision.propensity,
     }
+    if decision.current_roots is not None:
+        document["current_roots"] = [str(r) for r in decision.current_roots]
     try:
         return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError) as e:
@@ -169,6 +171,7 @@ def _decision(d: dict[str, Any]) -> Decision:
         alternatives=tuple(d["alternatives"]),
         supervoxels=(segment_id(a), _optional_id(b)),
         propensity=d["propensity"],
+        current_roots=tuple(map(segment_id, d["current_roots"])) if "current_roots" in d else None,
         **{name: d[name] for name in _PLAIN},
         **{name: d[name] for name in _PLAIN_WITH_DEFAULT if name in d},
     )

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cb2_assist.labels.edit_schema import EDIT_STATEMENTS, IS_OLD_EDIT, IS_OLD_STEP
 from cb2_assist.labels.order_schema import ORDER_STATEMENTS
 from cb2_assist.labels.queue_schema import ASK_STATEMENTS, FLAG_STATEMENTS, QUEUE_STATEMENTS
 
@@ -220,7 +221,18 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration("asks", ASK_STATEMENTS),
     Migration("order", ORDER_STATEMENTS),
     Migration("flags", FLAG_STATEMENTS),
+    Migration(
+        "edits",
+        (
+            *EDIT_STATEMENTS,
+            *_append_only("edits", IS_OLD_EDIT),
+            *_append_only("edit_steps", IS_OLD_STEP),
+        ),
+    ),
 )
+
+EDITS_SINCE = 1 + [m.name for m in MIGRATIONS].index("edits")
+"""Files of an older schema keep no edits of a graph."""
 
 QUEUE_SINCE = 1 + [m.name for m in MIGRATIONS].index("flags")
 """Files of an older schema have no queue, or one without what later versions look at."""

@@ -26,12 +26,14 @@ from cb2_assist.labels.rows import (
     find_event,
 )
 from cb2_assist.labels.schema import (
+    EDITS_SINCE,
     MIGRATIONS,
     OLDEST_READABLE,
     QUEUE_SINCE,
     migrate,
     schema_version,
 )
+from cb2_assist.labels.sqlite_edits import SqliteEditStore
 from cb2_assist.labels.sqlite_queue import SqliteQueueStore
 from cb2_assist.labels.store import (
     EventKind,
@@ -67,6 +69,7 @@ class SqliteLabelStore:
         self._readers = Readers(self._path)
         self._thread: ThreadPoolExecutor | None = None
         self._queue = SqliteQueueStore(self._readers, self._on_writer)
+        self._edits = SqliteEditStore(self._readers, self._on_writer)
         if not read_only:
             create_file(self._path)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="labels-writer")
@@ -113,6 +116,22 @@ class SqliteLabelStore:
                 "`cb2-assist queue fill`, or open the file once with `cb2-assist serve`."
             )
         return self._queue
+
+    @property
+    def edits(self) -> SqliteEditStore:
+        """In the same file.
+
+        Raises:
+            LabelError: Opened for reading, and written before edits were kept.
+        """
+        with self._readers.borrow() as conn:
+            version = schema_version(conn)
+        if version < EDITS_SINCE:
+            raise LabelError(
+                f"{self._path} was written by an older cb2-assist and keeps no edits of a graph. "
+                "Open it once with `cb2-assist serve` to bring it up to date."
+            )
+        return self._edits
 
     def append(self, event: NewEvent) -> LabelEvent:
         """See `LabelStore.append`."""

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, Self
 
 from cb2_assist.core.errors import UsageError
 from cb2_assist.core.records import Decision, LabelEvent, Verdict
+from cb2_assist.labels.edit_store import EditStore
 from cb2_assist.labels.queue_store import QueueStore
 
 
@@ -145,6 +146,10 @@ class LabelStore(Protocol):
     @property
     def queue(self) -> QueueStore:
         """Sites that wait for a verdict."""
+
+    @property
+    def edits(self) -> EditStore:
+        """Edits of a graph that wait or were applied."""
 
     def append(self, event: NewEvent) -> LabelEvent:
         """Make an event durable. On return it survives a kill and a power cut.

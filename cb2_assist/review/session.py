@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,10 +24,13 @@ from cb2_assist.core.records import (
     Verdict,
 )
 from cb2_assist.decisions.log import Seen
+from cb2_assist.labels.codec import answered_sites
 from cb2_assist.review.answers import Answer, DecisionMaker, GivenReason, said
+from cb2_assist.review.applying import Applying
 from cb2_assist.review.blind import Blind, without_numbers
 from cb2_assist.review.evidence import EvidenceCache
 from cb2_assist.review.pace import Pace
+from cb2_assist.review.freshness import Freshness
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import (
     VERDICT_WORDS,
@@ -59,6 +62,8 @@ class ReviewSession:
         state: StateFile,
         blind_share: float = 0.0,
         on_change: Callable[[], None] = lambda: None,
+        applying: Applying | None = None,
+        freshness: Freshness | None = None,
     ) -> None:
         """Start with an empty list.
 
@@ -70,6 +75,8 @@ class ReviewSession:
             state: Remembers where this session stands.
             blind_share: Of the sites, whose numbers are hidden until the answer.
             on_change: Called after every change, on whichever thread made it.
+            applying: Applies what is accepted; None applies nothing.
+            freshness: Says whether a graph has changed since it was shown.
         """
         self._assistant = assistant
         self._decisions = decisions
@@ -87,6 +94,7 @@ class ReviewSession:
         self._making = DecisionMaker(assistant, views, self._evidence, user=user)
         self._pace = Pace()
         self._blind = Blind(blind_share, user, decisions.was_answered)
+        self._applying, self._freshness = applying, freshness
         self._screen = Screen(**self._standing())
 
     @property
@@ -125,11 +133,18 @@ class ReviewSession:
             },
             "resolution_nm": list(self._assistant.source.layers.resolution),
             "user": self._user,
+            "edits": self._applying.to_json() if self._applying else None,
         }
 
     def close(self, timeout_s: float) -> bool:
         """Stop background work; returns whether it ended in time."""
-        return self._evidence.close(timeout_s)
+        done = self._freshness is None or self._freshness.close(timeout_s)
+        return self._evidence.close(timeout_s) and done
+
+    def touch(self) -> None:
+        """Paint again: something that is not the session's has changed."""
+        with self._lock:
+            self._change(self._screen)
 
     # -- proposals
 
@@ -370,10 +385,16 @@ class ReviewSession:
             verdicts = self._screen.verdicts if is_here else self._verdicts_of(shown)
             hidden = self._blind.hidden(shown)
             decision = self._making.decision(answer, suggestion, shown, verdicts, hidden)
+            now, changed = self._freshness.check(suggestion) if self._freshness else (None, "")
+            decision = replace(decision, current_roots=now)
+            if self._applying is not None:
+                self._applying.expect(decision, self._evidence.sides(suggestion.id))
             event = self._decisions.decide(decision)
         except AssistError as error:
+            self._meaning_of([answer.suggestion_id])
             raise self._not_recorded(error) from error
-        text = said(event.decision or decision, shown)
+        text = " ".join(filter(None, (said(event.decision or decision, shown), changed)))
+        text += self._meaning_of(s.id for s in answered_sites(event.decision or decision))
         word = self._pace.note(answer.verdict, answer.shown_ms)
         reason_for = None
         if answer.verdict in (Verdict.REJECT, Verdict.UNSURE, Verdict.NONE):
@@ -455,7 +476,13 @@ class ReviewSession:
             raise
         assert decision is not None
         what = f"{VERDICT_WORDS[decision.verdict].lower()} {describe(decision.suggestion)}"
-        return self._after_event(decision.suggestion.id, f"{word}: {what}.")
+        meaning = self._meaning_of(s.id for s in answered_sites(decision))
+        return self._after_event(decision.suggestion.id, f"{word}: {what}.{meaning}")
+
+    def _meaning_of(self, sites: Iterable[str]) -> str:
+        """Bring the edits of some sites in line with the verdicts; what that is, in words."""
+        words = self._applying.follow(sites) if self._applying else ""
+        return f" {words}" if words else ""
 
     def say(self, text: str, level: str = "info") -> str:
         """Put a line in the status."""

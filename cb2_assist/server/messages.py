@@ -24,6 +24,7 @@ from cb2_assist.review.state import Cursor
 MAX_MESSAGE_CHARS = 2**20
 """A pasted link may carry a whole viewer state."""
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_MOST_EDIT_KEY = 200
 _DAY_MS = 86_400_000.0
 _VERDICTS = (Verdict.ACCEPT, Verdict.REJECT, Verdict.UNSURE, Verdict.NONE, Verdict.FLAG)
 """Those that the page gives."""
@@ -83,6 +84,22 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyEdit:
+    """Take a staged edit one step further."""
+
+    edit: str
+    number: int
+    """Of its step that was on screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropEdit:
+    """Take a staged edit off the list."""
+
+    edit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """Go to the next site of the queue."""
 
@@ -133,6 +150,8 @@ Message = (
     | Undo
     | Redo
     | Preview
+    | ApplyEdit
+    | DropEdit
     | Queue
     | Goto
     | Share
@@ -294,6 +313,20 @@ def _preview(fields: dict[str, Any]) -> Preview:
     return Preview(shown)
 
 
+def _apply_edit(fields: dict[str, Any]) -> ApplyEdit:
+    number = fields.get("number")
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**31:
+        raise BadRequestError(f"number must be that of an edit's step, got {_short(number)}.")
+    return ApplyEdit(_edit_key(fields), number)
+
+
+def _edit_key(fields: dict[str, Any]) -> str:
+    key = fields.get("edit")
+    if not isinstance(key, str) or not 0 < len(key) <= _MOST_EDIT_KEY:
+        raise BadRequestError(f"edit must be the key of an edit, got {_short(key)}.")
+    return key
+
+
 def _goto(fields: dict[str, Any]) -> Goto:
     text = fields.get("text")
     if not isinstance(text, str):
@@ -326,6 +359,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "undo": lambda fields: Undo(_token(fields, "idempotency_key"), _seen(fields)),
     "redo": lambda fields: Redo(_token(fields, "idempotency_key"), _seen(fields)),
     "preview": _preview,
+    "apply": _apply_edit,
+    "drop_edit": lambda fields: DropEdit(_edit_key(fields)),
     "queue": _queue,
     "goto": _goto,
     "share": _share,

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +18,13 @@ from tornado.routing import Router
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
-from cb2_assist.datasets.source import GraphSource
+from cb2_assist.datasets.source import EditableSource, GraphSource
 from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.learning.seeded import Seeds
 from cb2_assist.resources import resource_dir
+from cb2_assist.review.applying import Applying
+from cb2_assist.review.following import begin_following
+from cb2_assist.review.freshness import Freshness
 from cb2_assist.review.ports import Assistant, Log, Models, Views
 from cb2_assist.review.session import ReviewSession
 from cb2_assist.review.state import Cursor, StateFile
@@ -105,6 +109,7 @@ class RunningServer:
         report: Report | None = None,
         models: Models | None = None,
         on_arrival: Callable[[], None] = lambda: None,
+        applying: Applying | None = None,
     ) -> None:
         """Listen and take up the last session.
 
@@ -121,6 +126,7 @@ class RunningServer:
             report: Makes what ``/report`` shows; None: there is no such page.
             models: Changes which model answers; None: it stays the same.
             on_arrival: Called whenever a browser has brought the token, on the server's loop.
+            applying: Applies accepted edits; None applies nothing. Closed with the server.
 
         Raises:
             PortBusyError: The given port is taken.
@@ -142,13 +148,24 @@ class RunningServer:
             user=options.user,
             state=self._state,
             blind_share=options.blind_share,
+            applying=applying,
+            freshness=_freshness(assistant.source),
         )
+        self._applying = applying
         self._walk = None
         if queue is not None:
             self._walk = QueueWalk(
                 self.session, assistant, decisions, queue, user=options.user, seeds=seeds
             )
-        self._hub = Hub(self.session, bindings, secrets.server_id, self._walk, models)
+        self._hub = Hub(
+            self.session,
+            bindings,
+            secrets.server_id,
+            self._walk,
+            models,
+            applying,
+            partial(begin_following, self.session, assistant),
+        )
         routes = self._routes(assistant, secrets, bindings, on_arrival, report)
 
         def open_at(number: int) -> Mount:
@@ -227,11 +244,19 @@ class RunningServer:
 
     def _begin(self, start_at: Cursor | None) -> None:
         session = self.session
+        if self._applying is not None:
+            self._applying.start()
         if start_at is None:
             self._hub.propose_unasked(self._walk.resume if self._walk else session.resume)
         elif start_at.segment is not None:
             number = session.begin_proposal(start_at)
             self._hub.propose_unasked(lambda: session.propose(number, start_at))
+
+
+def _freshness(source: object) -> Freshness | None:
+    """Asks a graph that can be edited whether it has changed; None where nothing can."""
+    editor = source.editor if isinstance(source, EditableSource) else None
+    return None if editor is None else Freshness(editor)
 
 
 def _allowed_hosts(options: Options) -> tuple[str, ...]:
@@ -289,6 +314,7 @@ def serve(
     seeds: Seeds | None = None,
     report: Report | None = None,
     models: Models | None = None,
+    applying: Applying | None = None,
     options: Options,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then stop cleanly within five seconds.
@@ -306,6 +332,7 @@ def serve(
         seeds: What `q` shows although it is known to be wrong.
         report: Makes what ``/report`` shows.
         models: Changes which model answers.
+        applying: Applies accepted edits, as for `RunningServer`.
         options: Address, user, keys, memory.
 
     Raises:
@@ -331,6 +358,7 @@ def serve(
             report=report,
             models=models,
             on_arrival=on_arrival,
+            applying=applying,
         )
         try:
             on_ready(running.url)

@@ -17,7 +17,9 @@ from cb2_assist.core.cameras import CAMERAS
 from cb2_assist.core.errors import AssistError, DecisionError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding
+from cb2_assist.core.records import SegmentId
 from cb2_assist.review.answers import Answer as Verdict
+from cb2_assist.review.applying import Applying, Hooks
 from cb2_assist.review.lanes import Lane
 from cb2_assist.review.ports import Models
 from cb2_assist.review.session import ReviewSession
@@ -25,7 +27,9 @@ from cb2_assist.review.walk import QueueWalk
 from cb2_assist.server.guard import SUBPROTOCOL
 from cb2_assist.server.hold import Hold, TabId
 from cb2_assist.server.messages import (
+    ApplyEdit,
     Decide,
+    DropEdit,
     GiveReason,
     Goto,
     Message,
@@ -63,7 +67,7 @@ class Reply:
     data: dict[str, Any]
 
 
-_InOrder = Decide | GiveReason | Select | Preview | Undo | Redo
+_InOrder = Decide | GiveReason | Select | Preview | DropEdit | Undo | Redo
 
 Answer = str | Reply | None
 
@@ -82,6 +86,10 @@ class Hub:
     """None: there is no queue to go through."""
     models: Models | None = None
     """None: the model cannot be changed."""
+    applying: Applying | None = None
+    """None: nothing is applied here."""
+    follow: Callable[[frozenset[SegmentId], str], Callable[[], str | None] | None] | None = None
+    """Begins a new list in place of one that an edit made out of date."""
     pages: set[PageSocket] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -98,6 +106,8 @@ class Hub:
         self.is_closing = False
         self.hold = Hold(self._call_later)
         self.session.on_change = self.session_changed
+        if self.applying is not None:
+            self.applying.hooks = Hooks(self.session.say, self.session.touch, self._moved)
 
     def attach(self, loop: asyncio.AbstractEventLoop, viewer_for: Callable[[str], str]) -> None:
         """Take the server's loop, and what gives the token of the viewer for an origin."""
@@ -150,6 +160,8 @@ class Hub:
             case TakeOver():
                 self.hold.take(page)
                 return _done("This session is in this tab now.")
+            case ApplyEdit(edit, number):
+                return self._applies.apply(edit, number)
             case Ping():
                 if self.walk is not None:
                     self.walk.seen()
@@ -169,6 +181,8 @@ class Hub:
                 return session.select(suggestion_id)
             case Preview(shown):
                 return session.set_preview(shown)
+            case DropEdit(edit):
+                return self._applies.drop(edit)
             case Undo(key, seen):
                 return session.undo(key, seen)
             case Redo(key, seen):
@@ -182,6 +196,21 @@ class Hub:
         number = self.session.begin_move()
         begun = self._in_order.submit(walk.begin, leave)
         return self.propose(lambda: walk.show(number, begun))
+
+    @property
+    def _applies(self) -> Applying:
+        if self.applying is None:
+            raise DecisionError(
+                "Edits are not applied here. Start with --apply stage or --apply live on a dataset "
+                "that can be edited."
+            )
+        return self.applying
+
+    def _moved(self, retired: frozenset[SegmentId], text: str) -> None:
+        """An edit was made: show what has become of the list on screen, if it was about that."""
+        show = self.follow and self.follow(retired, text)
+        if show is not None:
+            self.propose_unasked(show)
 
     def _go(self, text: str) -> Reply:
         """Find a place, and propose there once the page has been told."""
@@ -258,6 +287,7 @@ class Hub:
         done &= self._proposals[1].close(0.1)
         done &= self._opening.close(0.1)
         done &= self.walk is None or self.walk.close(0.1)
+        done &= self.applying is None or self.applying.close(1.0)
         return self.session.close(0.1) and done
 
     def _log_failure(self, done: Future[Answer]) -> None:

@@ -125,6 +125,20 @@ export const ACTIONS = {
     page.send({ type: "preview", shown });
     page.say(shown ? "Preview on: as if the edit were made." : "Preview off.");
   },
+  apply(page) {
+    const edits = page.view?.edits;
+    if (!edits) {
+      return page.say(
+        "Edits are not applied here: start with --apply stage, on a graph that can be edited.",
+        "warn",
+      );
+    }
+    const next = edits.waiting[0];
+    if (!next) return page.say("No edit waits. Accept a suggestion with f first.", "warn");
+    // named here, at keydown: what was visible when the person said yes
+    page.send({ type: "apply", edit: next.edit, number: next.number });
+    page.say(`Applying: ${next.words} …`);
+  },
   goto(page) {
     page.go.enter();
     page.say("Type or paste a place, then press Enter. Escape leaves the field.");

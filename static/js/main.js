@@ -1,6 +1,7 @@
 /** @file Starts the page. `window.cb2` lets tests and benchmarks look in. */
 
 import "./elements/connection.js";
+import "./elements/edits.js";
 import "./elements/go.js";
 import "./elements/header.js";
 import "./elements/help.js";

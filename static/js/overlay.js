@@ -54,8 +54,20 @@ export function segmentsOf(view) {
  * @returns {Marker[]}
  */
 export function sidesOf(view) {
+  // what a cut that waits would do, as the server says it, until it is made or withdrawn
+  const waiting = view.edits?.sides;
+  if (waiting) return asMarkers(waiting, view);
   if (!view.preview || view.sides === null || selectedOf(view)?.partner !== null) return [];
-  return view.sides.flatMap((points, side) =>
+  return asMarkers(view.sides, view);
+}
+
+/**
+ * @param {number[][][]} sides in nm
+ * @param {View} view
+ * @returns {Marker[]}
+ */
+function asMarkers(sides, view) {
+  return sides.flatMap((points, side) =>
     points.map((p, i) => ({
       id: `side-${side}-${i}`,
       point: inVoxels(p, view),
@@ -135,6 +147,14 @@ export class Overlay {
     this.#flown = flight;
     this.viewer.turn(null);
     if (chosen) this.viewer.fly(inVoxels(chosen.point_nm, view));
+  }
+
+  /**
+   * Move the camera to a place.
+   * @param {number[]} nm
+   */
+  flyTo(nm) {
+    if (this.#wanted && this.viewer.layer !== null) this.viewer.fly(inVoxels(nm, this.#wanted));
   }
 
   /**

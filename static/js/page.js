@@ -42,6 +42,7 @@ export class Page {
     this.header = find("cb2-header");
     this.models = find("cb2-models");
     this.queue = find("cb2-queue");
+    this.edits = find("cb2-edits");
     this.list = find("cb2-suggestions");
     this.status = find("cb2-status");
     this.help = find("cb2-help");
@@ -134,6 +135,8 @@ export class Page {
       held((step) => ACTIONS[step > 0 ? "next" : "previous"](this, "")),
     );
     this.views.addEventListener("look", held((camera) => this.overlay.look(camera)));
+    this.edits.addEventListener("look", held((at) => this.overlay.flyTo(at)));
+    this.edits.addEventListener("drop", held((edit) => this.send({ type: "drop_edit", edit })));
     this.go.addEventListener("go", held((text) => this.travel(text)));
     this.note.addEventListener("flag", held((flag) => this.#flag(flag)));
     this.note.addEventListener("leave", () => this.say("No flag: nothing was recorded."));
@@ -277,6 +280,7 @@ export class Page {
     if (this.view.selected !== before) this.activity.restart();
     this.header.update(this.view);
     this.queue.update(this.view);
+    this.edits.update(this.view);
     this.list.update(this.view);
     this.views.update(this.view);
     this.overlay.show(this.view);

@@ -23,12 +23,17 @@
  * @typedef {{suggestion: string, verdict_key?: string}} ReasonFor
  * @typedef {{words: string, open: number, site: string|null, explore: boolean,
  *   filling: [number, number]|null}} QueueMark
+ * @typedef {{edit: string, number: number, kind: string, state: string, words: string, note: string,
+ *   point_nm: number[], suggestion: string, operation: string|null, previewed: boolean,
+ *   due_in_ms?: number|null}} EditRow
+ * @typedef {{mode: "stage"|"live", waiting: EditRow[], ended: EditRow[],
+ *   sides: number[][][]|null}} EditList
  * @typedef {{revision: number, list: SuggestionList|null, list_number: number,
  *   verdicts: Record<string, Verdict>, implied: Record<string, string>,
  *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
  *   reasons: Record<string, string>, flags: Record<string, string>, reason_for: ReasonFor|null,
  *   can_undo: boolean, can_redo: boolean, newest_event: number, queue: QueueMark|null, sides: number[][][]|null,
- *   views_sha256: string|null,
+ *   views_sha256: string|null, edits: EditList|null,
  *   colours: {segment: string, partner: string, preview: string},
  *   dataset: {name: string, version: string, species: string, licence: string, citation: string},
  *   resolution_nm: number[], user: string}} Snapshot

@@ -286,6 +286,14 @@ class Graph:
         """The same for a question about a whole object."""
         return self._long.submit(self._worded, question)
 
+    def client(self, which: str) -> Any:  # noqa: ANN401 - caveclient has no types
+        """A client of caveclient, ``graph`` or ``l2``; all that it asks goes through the adapter.
+
+        Raises:
+            AssistError: The service cannot be reached.
+        """
+        return self._client(which)
+
     def close(self) -> None:
         """Stop asking."""
         for pool in (self._pool, self._long):

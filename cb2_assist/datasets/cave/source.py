@@ -21,6 +21,7 @@ from cb2_assist.core.errors import DatasetError, SegmentNotFoundError, Supersede
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
 from cb2_assist.core.records import BACKGROUND, SegmentId, Site
 from cb2_assist.datasets.cave.connection import Connection, Datastack, chunk_voxels, is_root
+from cb2_assist.datasets.cave.edits import CaveEditor
 from cb2_assist.datasets.cave.graph import Graph, Neighbour
 from cb2_assist.datasets.cave.history import History
 from cb2_assist.datasets.cave.meshes import GraphMeshes
@@ -80,6 +81,9 @@ class CaveSource:
         self._at = at
         self._asked_at: PointNm | None = None
         self._lock = threading.Lock()
+        self._editor = CaveEditor(
+            connection, self._graph, self._parts_in, self._voxels.resolution, self._advance
+        )
         self._info = DatasetInfo(
             name=stack.name,
             # a state that is kept is a version; on an editable graph the ids themselves say which
@@ -204,6 +208,11 @@ class CaveSource:
     def route(self) -> GraphRoute:
         """What the viewer asks the graph, through our port."""
         return GraphRoute(self._connection, self._kept_time(), self._drawn)
+
+    @property
+    def editor(self) -> CaveEditor | None:
+        """Makes edits; None for a state that is kept, where there are none."""
+        return None if self._stack.pinned else self._editor
 
     def refresh(self) -> None:
         """Read the present state from now on; a pinned one stays."""
@@ -390,6 +399,17 @@ class CaveSource:
     def _time(self) -> datetime:
         with self._lock:
             return self._at
+
+    def _advance(self, at: datetime) -> None:
+        """Read a state that has all edits up to a time of the server's clock."""
+        if not self._stack.pinned:
+            with self._lock:
+                # edits are recorded in whole milliseconds, and times go over the wire as floats
+                self._at = max(self._at, now(), at + timedelta(milliseconds=1))
+
+    def _parts_in(self, box: BoxVx) -> tuple[BoxVx, NDArray[np.uint64]]:
+        box = box.clip(self.bounds)
+        return box, self._voxels.cutout(box).seg
 
     def _is_node(self, segment: SegmentId) -> bool:
         layer = self._graph.shape.layer(segment)
