@@ -140,10 +140,7 @@ class DecisionLog:
     def verdict(self, suggestion_id: str) -> Verdict | None:
         """The answer in force on a site; None where there is none."""
         at = self._current.get(suggestion_id)
-        decision = None if at is None else self._store.get(at).decision
-        if decision is None:
-            return None
-        return Verdict.REJECT if decision.verdict is Verdict.NONE else decision.verdict
+        return None if at is None else self._steps[at].verdict
 
     def was_answered(self, suggestion_id: str) -> bool:
         """Whether this person has ever answered a site of this version, undone or not."""

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
-from cb2_assist.core.records import LabelEvent, Verdict
 from cb2_assist.labels.checks import problems_of
-from cb2_assist.labels.codec import reason_from_text
-from cb2_assist.labels.connections import BUSY_S, Readers, connect_writer, create_file
-from cb2_assist.labels.failures import label_error
-from cb2_assist.labels.rows import (
-    EVENT_COLUMNS,
-    REASON_OF,
-    append_in_one_transaction,
-    body_of,
-    event_of,
-    find_event,
+from cb2_assist.labels.connections import (
+    BUSY_S,
+    FileReaders,
+    connect_writer,
+    create_file,
+    in_transaction,
 )
+from cb2_assist.labels.database import Connection
+from cb2_assist.labels.event_tables import EventTables
+from cb2_assist.labels.failures import label_error
+from cb2_assist.labels.queue_tables import QueueTables
 from cb2_assist.labels.schema import (
     MIGRATIONS,
     OLDEST_READABLE,
@@ -32,27 +30,21 @@ from cb2_assist.labels.schema import (
     migrate,
     schema_version,
 )
-from cb2_assist.labels.sqlite_queue import SqliteQueueStore
-from cb2_assist.labels.store import (
-    EventKind,
-    EventStep,
-    Label,
-    LabelState,
-    NewEvent,
-    labels_url,
-)
+from cb2_assist.labels.store import labels_url
 
 T = TypeVar("T")
 
 _WRITE_DEADLINE_S = 3 * BUSY_S
 
 
-class SqliteLabelStore:
+class SqliteLabelStore(EventTables):
     """A `LabelStore` in one file.
 
     One thread writes; callers hand over and wait until the commit is on disk. Readers have their
     own connections and never wait for a writer.
     """
+
+    _readers: FileReaders
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open the file; creates it unless ``read_only``.
@@ -63,9 +55,10 @@ class SqliteLabelStore:
         self._path = path.resolve()
         self._writer: sqlite3.Connection | None = None
         self._notice = ""
-        self._readers = Readers(self._path)
+        self._readers = FileReaders(self._path)
         self._thread: ThreadPoolExecutor | None = None
-        self._queue = SqliteQueueStore(self._readers, self._on_writer)
+        self._name = str(self._path)
+        self._queue = QueueTables(self._readers, self._write)
         if not read_only:
             create_file(self._path)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="labels-writer")
@@ -98,7 +91,7 @@ class SqliteLabelStore:
         return self._salt
 
     @property
-    def queue(self) -> SqliteQueueStore:
+    def queue(self) -> QueueTables:
         """In the same file.
 
         Raises:
@@ -112,74 +105,6 @@ class SqliteLabelStore:
                 "`cb2-assist queue fill`, or open the file once with `cb2-assist serve`."
             )
         return self._queue
-
-    def append(self, event: NewEvent) -> LabelEvent:
-        """See `LabelStore.append`."""
-        return self.append_all([event])[0]
-
-    def append_all(self, events: Sequence[NewEvent]) -> list[LabelEvent]:
-        """See `LabelStore.append_all`."""
-        rows = [(e, body_of(e)) for e in events]
-        return self._on_writer(lambda conn: append_in_one_transaction(conn, rows))
-
-    def find(self, idempotency_key: str) -> LabelEvent | None:
-        """See `LabelStore.find`."""
-        with self._readers.borrow() as conn:
-            return find_event(conn, "e.idempotency_key = ?", idempotency_key)
-
-    def get(self, event_id: int) -> LabelEvent:
-        """See `LabelStore.get`."""
-        with self._readers.borrow() as conn:
-            found = find_event(conn, "e.id = ?", event_id)
-        if found is None:
-            raise LabelError(f"There is no event {event_id} in {self._path}.")
-        return found
-
-    def events(
-        self, *, dataset: str | None = None, user: str | None = None, after: int = 0
-    ) -> Iterator[LabelEvent]:
-        """See `LabelStore.events`."""
-        where, values = _where({"e.dataset": dataset, "e.user": user})
-        sql = f"SELECT {EVENT_COLUMNS} FROM events e WHERE e.id > ?{where} ORDER BY e.id"  # noqa: S608
-        return map(event_of, self._readers.rows(sql, (after, *values)))
-
-    def steps(self, *, dataset: str, user: str, after: int = 0) -> Iterator[EventStep]:
-        """See `LabelStore.steps`."""
-        rows = self._readers.rows(
-            # the body of a reason alone: all else that is read here lies in one index
-            "SELECT e.id, e.event, e.target, e.version, CASE WHEN e.event = 'reason' THEN "
-            "(SELECT r.body FROM events r WHERE r.id = e.id) END, s.site, s.is_answer "
-            "FROM events e LEFT JOIN event_sites s ON s.event_id = e.id "
-            "WHERE e.dataset = ? AND e.user = ? AND e.id > ? ORDER BY e.id, s.place",
-            (dataset, user, after),
-        )
-        for (id_, event, target, version, body), group in groupby(rows, key=lambda row: row[:5]):
-            found = [(site, answer) for *_, site, answer in group if site is not None]
-            yield EventStep(
-                id_,
-                EventKind(event),
-                target,
-                version,
-                tuple(site for site, _ in found),
-                any(answer for _, answer in found),
-                None if body is None else reason_from_text(body),
-            )
-
-    def labels(self, *, dataset: str | None = None) -> Iterator[Label]:
-        """See `LabelStore.labels`."""
-        where, values = _where({"s.dataset": dataset})
-        sql = (
-            f"SELECT {EVENT_COLUMNS}, s.site, s.verdict, s.state, {REASON_OF} "  # noqa: S608
-            "FROM site_states s "
-            f"JOIN events e ON e.id = s.event_id WHERE 1{where} ORDER BY s.event_id, s.place"
-        )
-        rows = self._readers.rows(sql, values)
-        for _, group in groupby(rows, key=lambda row: row[0]):
-            event = None
-            for *head, site, verdict, state, body in group:
-                event = event or event_of(head)
-                reason = None if body is None else reason_from_text(body)
-                yield Label(event, site, Verdict(verdict), LabelState(state), reason)
 
     def verify(self) -> list[str]:
         """See `LabelStore.verify`: all of `labels.checks`."""
@@ -226,6 +151,15 @@ class SqliteLabelStore:
             (text,) = conn.execute("SELECT value FROM about WHERE name = 'salt'").fetchone()
         return bytes.fromhex(text)
 
+    def _write(self, task: Callable[[Connection], T]) -> T:
+        """See `OnWriter`."""
+
+        def run(conn: sqlite3.Connection) -> T:
+            with in_transaction(conn):
+                return task(conn)
+
+        return self._on_writer(run)
+
     def _on_writer(self, task: Callable[[sqlite3.Connection], T]) -> T:
         """Run a task on the writer thread and wait for it.
 
@@ -266,9 +200,3 @@ class SqliteLabelStore:
         conn, self._writer = self._writer, None
         if conn is not None:
             conn.close()
-
-
-def _where(columns: dict[str, str | None]) -> tuple[str, tuple[str, ...]]:
-    """`` AND a = ?`` for each value that is given, and the values."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    return "".join(f" AND {name} = ?" for name in given), tuple(given.values())

@@ -88,6 +88,8 @@ class EventStep(NamedTuple):
     """False for a skip, which never displaces an answer."""
     reason: str | None = None
     """Of a reason."""
+    verdict: Verdict | None = None
+    """Of a decision, on each of its sites: for *none* a reject."""
 
 
 @dataclass(frozen=True, slots=True)
