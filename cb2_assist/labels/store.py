@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, Self
 from cb2_assist.core.errors import UsageError
 from cb2_assist.core.records import Decision, LabelEvent, Verdict
 from cb2_assist.labels.queue_store import QueueStore
+from cb2_assist.labels.team_url import is_team_url, scheme_of, without_secrets
 
 
 class EventKind(StrEnum):
@@ -183,13 +184,19 @@ def open_store(url: str, *, read_only: bool = False) -> LabelStore:
     """Open the labels at a URL; a missing file is created unless ``read_only``.
 
     Args:
-        url: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, or for a team
+            ``postgresql://USER@HOST/DATABASE``, the password elsewhere.
         read_only: For readers beside a running server; `LabelStore.append` is then refused.
 
     Raises:
         UsageError: Not such a URL.
-        LabelError: The file cannot be used; says why and what to do.
+        LabelsUnreachableError: The server of a team does not answer.
+        LabelError: The labels cannot be used; says why and what to do.
     """
+    if is_team_url(url):
+        from cb2_assist.labels.postgres import PostgresLabelStore
+
+        return PostgresLabelStore(url, read_only=read_only)
     from cb2_assist.labels.sqlite import SqliteLabelStore
 
     return SqliteLabelStore(label_file(url), read_only=read_only)
@@ -201,15 +208,14 @@ def label_file(url: str) -> Path:
     Raises:
         UsageError: Another scheme, no path, or one that cannot be looked at.
     """
-    scheme, sep, rest = url.partition("://")
+    _, _, rest = url.partition("://")
     how = "Write sqlite:///labels.sqlite or sqlite:////absolute/path/labels.sqlite."
-    if sep and scheme.lower() in ("postgresql", "postgres"):
+    if is_team_url(url):
+        raise UsageError(f"A label file is needed here, and postgresql://… names none. {how}")
+    if scheme_of(url) != "sqlite":
         raise UsageError(
-            f"Labels in PostgreSQL are not supported by this version, got {scheme}://…. {how}"
-        )
-    if not sep or scheme.lower() != "sqlite":
-        raise UsageError(
-            f"Labels are named by a URL that starts with sqlite:///, got {url!r}. {how}"
+            "Labels are named by a URL that starts with sqlite:/// or postgresql://, got "
+            f"{without_secrets(url)!r}. {how}"
         )
     if not rest.startswith("/") or rest.strip("/") in ("", ":memory:") or "\0" in rest:
         raise UsageError(f"The labels URL {url!r} names no file. {how}")
