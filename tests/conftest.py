@@ -18,7 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests stay in one process, as do all that drive a browser, take times, need a server."""
+    """A file's tests stay in one process; so do those with a browser, of times, with PostgreSQL."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]

@@ -38,12 +38,19 @@ def _unprivileged() -> dict[str, object]:
     raise RuntimeError("no user to run a server as")
 
 
+def _fast_folder() -> str | None:
+    """In memory where there is room; None: the usual place."""
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > 2_000_000_000
+    return str(memory) if has_room else None
+
+
 class Cluster:
     """A running server, until `stop`. Whoever is called owner needs no password; others do."""
 
     def __init__(self, programs: Path) -> None:
         self._programs, self._numbers = programs, itertools.count(1)
-        self.folder = Path(tempfile.mkdtemp(prefix="cb2-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cb2-pg-", dir=_fast_folder()))
         self._as = _unprivileged()
         if self._as:
             os.chown(self.folder, self._as["user"], self._as["group"])
@@ -104,40 +111,39 @@ class Cluster:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def url(self, database: str, user: str = "owner") -> str:
-        """A labels URL."""
-        return f"postgresql://{user}@/{database}?host={self.folder}"
+    def url(self, schema: str = "public", user: str = "owner") -> str:
+        """A labels URL; stores in different schemas know nothing of each other."""
+        return f"postgresql://{user}@/postgres?host={self.folder}&options=-csearch_path%3D{schema}"
 
-    def sql(self, statement: str, database: str = "postgres") -> list[tuple]:
+    def sql(self, statement: str, schema: str = "public") -> list[tuple]:
         """Run a statement as the owner, past all our code."""
         import psycopg
 
-        with psycopg.connect(self.url(database), autocommit=True) as conn:
+        with psycopg.connect(self.url(schema), autocommit=True) as conn:
             done = conn.execute(statement)
             return done.fetchall() if done.description else []
 
-    def new_database(self) -> str:
-        """An empty one; returns its name."""
+    def new_schema(self) -> str:
+        """An empty one, which is made much faster than a database; returns its name."""
         name = f"labels_{next(self._numbers)}"
-        self.sql(f"CREATE DATABASE {name} TEMPLATE template0")
+        self.sql(f"CREATE SCHEMA {name}")
         return name
 
-    def hang_up(self, database: str) -> None:
-        """Break every connection to a database."""
+    def hang_up(self) -> None:
+        """Break every connection."""
         self.sql(
             "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
-            f" WHERE datname = '{database}'"
+            " WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
         )
 
     @contextmanager
-    def cut_off(self, database: str) -> Iterator[None]:
+    def cut_off(self) -> Iterator[None]:
         """Nobody reaches the server in the block."""
         socket = self.folder / f".s.PGSQL.{PORT}"
-        self.hang_up(database)
+        self.hang_up()
         away = socket.with_name("away")
         socket.rename(away)
         try:
             yield
         finally:
-            if away.exists():
-                away.rename(socket)
+            away.rename(socket)

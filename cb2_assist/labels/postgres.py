@@ -73,6 +73,11 @@ class PostgresLabelStore(EventTables):
         return self.team.url
 
     @property
+    def place(self) -> str:
+        """Database and server."""
+        return self._name
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Says when the server may forget a commit, and when the clocks differ."""
         return self._notices

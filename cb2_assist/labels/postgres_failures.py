@@ -35,7 +35,7 @@ def is_lost(cause: Exception) -> bool:
 def _words(team: TeamUrl, cause: Exception) -> tuple[type[LabelError], str]:
     state = getattr(cause, "sqlstate", None) or ""
     text = _one_line(cause)
-    if re.search(r"password authentication failed|no password supplied|role .* does not exist", text):
+    if re.search(r"authentication failed|no password supplied|role .* does not exist", text):
         return LabelError, (
             f"{team.name} did not let you in ({text}). Say who you are in the URL, "
             f"postgresql://USER@HOST/DATABASE, and give the password in {PASSWORD}, PGPASSWORD or "

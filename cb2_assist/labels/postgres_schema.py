@@ -61,13 +61,15 @@ def parts(version: int) -> tuple[Part, ...]:
     tables = [p for p in found if p.kind == "table"]
     placed: list[Part] = []
     while tables:
-        names = {t.name for t in tables}
-        ready = [
-            t for t in tables if not (names - {t.name}) & set(re.findall(r"REFERENCES (\w+)", t.sql))
-        ]
+        left = {t.name for t in tables}
+        ready = [t for t in tables if not (left - {t.name}) & _named_by(t.sql)]
         placed += ready
         tables = [t for t in tables if t not in ready]
     return (*placed, *(p for p in found if p.kind != "table"))
+
+
+def _named_by(sql: str) -> set[str]:
+    return set(re.findall(r"REFERENCES (\w+)", sql))
 
 
 @lru_cache

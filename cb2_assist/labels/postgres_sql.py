@@ -1,7 +1,7 @@
 """Our SQL in PostgreSQL's words.
 
-Statements and tables are written once, for SQLite; see `labels.database`. They are few and all ours,
-so that a handful of words is all that has to be exchanged, and the contract tests run every
+Statements and tables are written once, for SQLite; see `labels.database`. They are few and all
+ours, so that a handful of words is all that has to be exchanged, and the contract tests run every
 statement on a server.
 """
 
@@ -55,7 +55,10 @@ def _exchanged(found: re.Match[str]) -> str:
 
 
 def layout_to_postgres(statement: str) -> tuple[str, ...]:
-    """A statement that makes a table, index, view or trigger, or takes one away; for `to_postgres`."""
+    """A statement that makes a table, index, view or trigger, or takes one away.
+
+    `to_postgres` is still to do its part.
+    """
     if _REPLACE_TRIGGER.match(statement):
         return ()  # PostgreSQL has no INSERT OR REPLACE
     trigger = _TRIGGER.match(statement)

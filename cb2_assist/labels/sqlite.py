@@ -76,6 +76,11 @@ class SqliteLabelStore(EventTables):
         return labels_url(self._path)
 
     @property
+    def place(self) -> str:
+        """The path of the file."""
+        return str(self._path)
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Says when the file system does not allow a write-ahead log."""
         return (self._notice,) if self._notice else ()

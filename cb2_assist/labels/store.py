@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, Self
 from cb2_assist.core.errors import UsageError
 from cb2_assist.core.records import Decision, LabelEvent, Verdict
 from cb2_assist.labels.queue_store import QueueStore
-from cb2_assist.labels.team_url import is_team_url, scheme_of, without_secrets
+from cb2_assist.labels.team_url import is_team_url, scheme_of, team_url, without_secrets
 
 
 class EventKind(StrEnum):
@@ -112,6 +112,10 @@ class LabelStore(Protocol):
     @property
     def url(self) -> str:
         """What `open_store` was given, made absolute."""
+
+    @property
+    def place(self) -> str:
+        """Where the labels go, for the person."""
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -233,6 +237,30 @@ def label_file(url: str) -> Path:
     if is_folder:
         raise UsageError(f"The labels URL {url!r} names a folder, not a file. {how}")
     return path
+
+
+def server_file(url: str, *, dataset: str, user: str) -> Path:
+    """What the lock and the memory of a server are named after: the label file, or one that is not.
+
+    Of a team's labels every person has a server, and one for each dataset.
+
+    Raises:
+        UsageError: Not a labels URL.
+        LabelError: PostgreSQL's driver is not installed.
+    """
+    if not is_team_url(url):
+        return label_file(url)
+    return team_url(url).home / f"{_safe_name(dataset)}--{_safe_name(user)}"
+
+
+def same_labels(url: str) -> str:
+    """The same text for two URLs that name the same labels.
+
+    Raises:
+        UsageError: Not a labels URL.
+        LabelError: PostgreSQL's driver is not installed.
+    """
+    return team_url(url).place if is_team_url(url) else str(label_file(url))
 
 
 def labels_url(path: Path) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from cb2_assist.core.errors import LabelError, UsageError
 
 SCHEMES = ("postgresql", "postgres")
-PASSWORD, PASSWORD_FILE = "CB2_LABELS_PASSWORD", "CB2_LABELS_PASSWORD_FILE"  # noqa: S105
+PASSWORD, PASSWORD_FILE = "CB2_LABELS_PASSWORD", "CB2_LABELS_PASSWORD_FILE"
 VIEWS = "CB2_LABELS_VIEWS"
 _HOW = "Write postgresql://USER@HOST/DATABASE."
 _HOW_PASSWORD = (

@@ -10,13 +10,13 @@ from cb2_assist.labels.postgres import PostgresLabelStore
 
 
 @pytest.fixture
-def database(postgres) -> str:
-    return postgres.new_database()
+def schema(postgres) -> str:
+    return postgres.new_schema()
 
 
 @pytest.fixture
-def url(postgres, database: str) -> str:
-    return postgres.url(database)
+def url(postgres, schema: str) -> str:
+    return postgres.url(schema)
 
 
 @pytest.fixture
