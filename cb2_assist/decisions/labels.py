@@ -20,8 +20,8 @@ from cb2_assist.labels.views_store import ViewsStore
 def open_labels(url: str | Path, *, read_only: bool = False, keep_views: bool = True) -> Labels:
     """Open a label file or a team's labels; a missing file is made unless ``read_only``.
 
-    While a file is open for writing, no server and no other script can write to it, and it cannot be
-    opened while a server runs on it: a page would show verdicts that are no longer in force.
+    While a file is open for writing, no server and no other script can write to it, and it cannot
+    be opened while a server runs on it: a page would show verdicts that are no longer in force.
 
         with open_labels("sqlite:///labels.sqlite") as labels:
             assistant.decide(suggestion, "accept", labels=labels)

@@ -20,7 +20,7 @@ from cb2_assist.labels.rows import (
     event_of,
     find_event,
 )
-from cb2_assist.labels.store import EventKind, EventStep, Label, LabelState, NewEvent
+from cb2_assist.labels.store import Delivery, EventKind, EventStep, Label, LabelState, NewEvent
 
 T = TypeVar("T")
 
@@ -31,6 +31,11 @@ class EventTables(ABC):
     _name: str
     """For messages."""
     _readers: Readers
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """None: what cannot be written now is refused."""
+        return None
 
     @abstractmethod
     def _write(self, task: Callable[[Connection], T]) -> T:

@@ -101,6 +101,16 @@ class PostgresLabelStore(EventTables):
         """How much later it is by the server's clock; 0 where the two are as good as equal."""
         return self._ahead
 
+    def reach(self) -> None:
+        """See whether the server answers.
+
+        Raises:
+            LabelError: It does not.
+        """
+        self.server.try_again()
+        with self._readers.borrow() as conn:
+            conn.execute("SELECT 1")
+
     def verify(self) -> list[str]:
         """See `LabelStore.verify`."""
         problems: list[str] = []

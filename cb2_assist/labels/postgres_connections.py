@@ -27,7 +27,6 @@ RETRY_S = 3.0
 """After a failure nobody waits for the server again before so long."""
 
 _MOST_IDLE_READERS = 4
-_FRESH_S = 10.0
 _AT_ONCE = 1000
 
 
@@ -36,7 +35,6 @@ class TeamConnection:
 
     def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self.raw = raw
-        self.used = time.monotonic()
 
     def execute(self, sql: str, values: Values = (), /) -> Cursor:
         """See `Connection.execute`."""
@@ -176,7 +174,7 @@ class TeamReaders:
                 conn = self._idle.pop() if self._idle else None
             if conn is None:
                 return self._server.connect(read_only=True)
-            if not conn.raw.closed and (_is_fresh(conn) or _answers(conn)):
+            if _answers(conn):
                 return conn
             conn.close()
 
@@ -185,7 +183,6 @@ class TeamReaders:
         with self._lock:
             is_good = not conn.raw.closed and conn.raw.info.transaction_status == idle
             if is_good and not self._closed and len(self._idle) < _MOST_IDLE_READERS:
-                conn.used = time.monotonic()
                 self._idle.append(conn)
                 return
         conn.close()
@@ -199,12 +196,8 @@ class TeamReaders:
             conn.close()
 
 
-def _is_fresh(conn: TeamConnection) -> bool:
-    return time.monotonic() - conn.used < _FRESH_S
-
-
 def _answers(conn: TeamConnection) -> bool:
-    """Whether a connection that was idle for long is still one."""
+    """Whether a connection that was idle is still one; that it is not is no outage."""
     try:
         conn.execute("SELECT 1")
     except driver().Error:

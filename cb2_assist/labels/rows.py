@@ -135,14 +135,24 @@ def _insert(conn: Connection, table: str, columns: dict[str, Any], then: str = "
 
 
 def _check_same(conn: Connection, new: NewEvent, stored: LabelEvent) -> None:
+    (dataset, version) = conn.execute(
+        "SELECT dataset, version FROM events WHERE id = ?", (stored.id,)
+    ).fetchone()
+    check_same(new, stored, (dataset, version))
+
+
+def check_same(new: NewEvent, stored: LabelEvent, place: tuple[str, str]) -> None:
     """A key that comes again must mean the same.
+
+    Args:
+        new: What came.
+        stored: What was recorded with this key.
+        place: Dataset and version of ``stored``.
 
     Raises:
         DecisionError: It means something else.
     """
-    (dataset, version) = conn.execute(
-        "SELECT dataset, version FROM events WHERE id = ?", (stored.id,)
-    ).fetchone()
+    dataset, version = place
     same = (new.event.value, new.user, new.dataset) == (stored.event, stored.user, dataset)
     if same and new.decision is not None and stored.decision is not None:
         a, b = new.decision, stored.decision

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -106,6 +106,20 @@ class Label:
     """The last one that was given for the decision."""
 
 
+class Delivery(Protocol):
+    """How events reach labels that may be out of reach for a while."""
+
+    epoch: int
+    """Another one after ids that `LabelStore.append` had returned were replaced: read anew."""
+
+    @property
+    def waiting(self) -> int:
+        """Events of this program that are kept on this machine until the labels are back."""
+
+    def listen(self, on_news: Callable[[str, bool], None]) -> None:
+        """Have a sentence told whenever that changes, and whether it is good news."""
+
+
 class LabelStore(Protocol):
     """An append-only log of events. Every method may be called from any thread."""
 
@@ -128,6 +142,10 @@ class LabelStore(Protocol):
     @property
     def salt(self) -> bytes:
         """Random bytes of this log, for pseudonyms that stay the same from export to export."""
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """None: they cannot be out of reach."""
 
     @property
     def queue(self) -> QueueStore:
@@ -198,9 +216,9 @@ def open_store(url: str, *, read_only: bool = False) -> LabelStore:
         LabelError: The labels cannot be used; says why and what to do.
     """
     if is_team_url(url):
-        from cb2_assist.labels.postgres import PostgresLabelStore
+        from cb2_assist.labels.team import open_team_store
 
-        return PostgresLabelStore(url, read_only=read_only)
+        return open_team_store(url, read_only=read_only)
     from cb2_assist.labels.sqlite import SqliteLabelStore
 
     return SqliteLabelStore(label_file(url), read_only=read_only)
