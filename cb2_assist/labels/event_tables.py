@@ -38,7 +38,7 @@ class EventTables(ABC):
         return None
 
     @abstractmethod
-    def _write(self, task: Callable[[Connection], T]) -> T:
+    def write(self, task: Callable[[Connection], T]) -> T:
         """See `OnWriter`."""
 
     def _now(self) -> datetime:
@@ -52,7 +52,7 @@ class EventTables(ABC):
     def append_all(self, events: Sequence[NewEvent]) -> list[LabelEvent]:
         """See `LabelStore.append_all`."""
         rows = [(e, body_of(e)) for e in events]
-        return self._write(lambda conn: append_rows(conn, rows, self._now()))
+        return self.write(lambda conn: append_rows(conn, rows, self._now()))
 
     def find(self, idempotency_key: str) -> LabelEvent | None:
         """See `LabelStore.find`."""

@@ -110,9 +110,7 @@ class JournaledStore:
             self.epoch += 1
         text = f"{self._store.place} can be reached again." if was_away else ""
         if delivered:
-            text += (
-                f" {_count(delivered)} made meanwhile {'is' if delivered == 1 else 'are'} there."
-            )
+            text += f" {_count(delivered)} from meanwhile recorded there."
         if refused:
             text += (
                 f" NOT recorded: {_count(len(refused))} ({refused[0]}), kept in "

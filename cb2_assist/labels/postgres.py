@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.labels.database import Connection
@@ -29,8 +30,23 @@ from cb2_assist.labels.team_url import TeamUrl, driver, team_url
 
 T = TypeVar("T")
 
+_CLOCK = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 _SAME_TIME_S = 2.0
 """Clocks of two machines differ by so much without being wrong."""
+
+
+def schema_at(team: TeamUrl) -> int:
+    """Version of the tables of a database; 0 for one that is empty.
+
+    Raises:
+        LabelError: It cannot be reached, is of another program or newer than this one.
+    """
+    readers = TeamReaders(Server(team))
+    try:
+        with readers.borrow() as conn:
+            return check_schema(conn, team)
+    finally:
+        readers.close()
 
 
 class PostgresLabelStore(EventTables):
@@ -60,7 +76,7 @@ class PostgresLabelStore(EventTables):
         self._is_closed = False
         self._ahead = 0.0
         self._notices: tuple[str, ...] = ()
-        self._queue = QueueTables(self._readers, self._write, self.ahead_s)
+        self._queue = QueueTables(self._readers, self.write, self.ahead_s)
         try:
             self._salt = self._open()
         except BaseException:
@@ -101,6 +117,11 @@ class PostgresLabelStore(EventTables):
         """How much later it is by the server's clock; 0 where the two are as good as equal."""
         return self._ahead
 
+    def count(self) -> int:
+        """How many events there are."""
+        ((n,),) = self._readers.rows("SELECT count(*) FROM events")
+        return int(n)
+
     def reach(self) -> None:
         """See whether the server answers.
 
@@ -110,6 +131,13 @@ class PostgresLabelStore(EventTables):
         self.server.try_again()
         with self._readers.borrow() as conn:
             conn.execute("SELECT 1")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[[str], Iterator[tuple[Any, ...]]]]:
+        """Runs queries that all see the same moment."""
+        with self._readers.borrow() as conn, conn.raw.transaction():
+            conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield conn.stream
 
     def verify(self) -> list[str]:
         """See `LabelStore.verify`."""
@@ -157,30 +185,31 @@ class PostgresLabelStore(EventTables):
                 "date."
             )
         if version < len(MIGRATIONS):
-            self._write(migrate)
+            self.write(migrate)
         with self._readers.borrow() as conn:
             (text,) = conn.execute("SELECT value FROM about WHERE name = 'salt'").fetchone()
         return bytes.fromhex(text)
 
     def _look_at_clock(self, conn: Connection) -> None:
         before = time.time()
-        (there,) = conn.execute(
-            "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-        ).fetchone()
-        ahead = there - (before + time.time()) / 2
-        self._ahead = 0.0 if abs(ahead) < _SAME_TIME_S else ahead
+        (there,) = conn.execute(f"SELECT {_CLOCK}").fetchone()
+        self._compare_clocks(there, (before + time.time()) / 2)
         if self._ahead:
-            which = "behind" if ahead > 0 else "ahead of"
+            which = "behind" if self._ahead > 0 else "ahead of"
             self._notices += (
-                f"The clock of this computer is {abs(ahead):.0f} s {which} that of the server of "
-                f"{self._name}, which counts for leases and for when a label was recorded. Set it "
-                "right: times at which you decide are taken from it.",
+                f"The clock of this computer is {abs(self._ahead):.0f} s {which} that of the server "
+                f"of {self._name}, which counts for leases and for when a label was recorded. Set "
+                "it right: times at which you decide are taken from it.",
             )
+
+    def _compare_clocks(self, there: float, here: float) -> None:
+        ahead = there - here
+        self._ahead = 0.0 if abs(ahead) < _SAME_TIME_S else ahead
 
     def _now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self._ahead)
 
-    def _write(self, task: Callable[[Connection], T]) -> T:
+    def write(self, task: Callable[[Connection], T]) -> T:
         """See `OnWriter`; waits for other writers as long as `BUSY_S`.
 
         Raises:
@@ -203,7 +232,7 @@ class PostgresLabelStore(EventTables):
                         conn.execute("SELECT pg_advisory_xact_lock(?)", (LOCK,))
                         begun = True
                         if task is not migrate:
-                            self._check_still_ours(conn)
+                            self._look_again(conn)
                         return task(conn)
                 except psycopg.Error as e:
                     lost = is_lost(e)
@@ -217,10 +246,12 @@ class PostgresLabelStore(EventTables):
                     self.server.failed(error)
                     raise error from e
 
-    def _check_still_ours(self, conn: Connection) -> None:
-        """Someone may have brought the tables up to date with a newer program meanwhile."""
-        (version,) = conn.execute("SELECT max(version) FROM migrations").fetchone()
+    def _look_again(self, conn: Connection) -> None:
+        """What may have changed: a newer program's tables, a clock here that was put back."""
+        sql = f"SELECT max(version), {_CLOCK} FROM migrations"  # noqa: S608 - our own words
+        version, there = conn.execute(sql).fetchone()
         refuse_newer(version, self.team)
+        self._compare_clocks(there, time.time())
 
     def _drop_writer(self) -> None:
         conn, self._writer = self._writer, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ RETRY_S = 3.0
 
 _MOST_IDLE_READERS = 4
 _AT_ONCE = 1000
+_numbers = count()
 
 
 class TeamConnection:
@@ -44,6 +46,13 @@ class TeamConnection:
         """See `Connection.executemany`."""
         with self.raw.cursor() as cursor:
             cursor.executemany(to_postgres(sql).encode(), rows)
+
+    def stream(self, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query in bounded memory, inside a transaction."""
+        with self.raw.cursor(name=f"labels_{next(_numbers)}") as cursor:
+            cursor.itersize = _AT_ONCE
+            cursor.execute(to_postgres(sql).encode(), values)
+            yield from cursor
 
     def close(self) -> None:
         """Never fails."""
@@ -157,14 +166,8 @@ class TeamReaders:
 
     def stream(self, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
         """See `Readers.stream`."""
-        with (
-            self.borrow() as conn,
-            conn.raw.transaction(),
-            conn.raw.cursor(name="labels") as cursor,
-        ):
-            cursor.itersize = _AT_ONCE
-            cursor.execute(to_postgres(sql).encode(), values)
-            yield from cursor
+        with self.borrow() as conn, conn.raw.transaction():
+            yield from conn.stream(sql, values)
 
     def _take(self) -> TeamConnection:
         while True:

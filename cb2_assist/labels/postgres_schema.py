@@ -138,3 +138,14 @@ def _record(conn: Connection, done: int, now: int) -> None:
         "INSERT INTO migrations (version, name) VALUES (?, ?)",
         [(n, MIGRATIONS[n - 1].name) for n in range(done + 1, now + 1)],
     )
+
+
+def count_on(conn: Connection) -> None:
+    """After rows came with ids of their own: the next ones get larger ones."""
+    conn.execute("UPDATE next_event SET id = (SELECT coalesce(max(id), 0) + 1 FROM events)")
+    for table, names in columns(len(MIGRATIONS)).items():
+        if names[0] == "id" and table != "events":
+            conn.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"  # noqa: S608
+                " HAVING max(id) IS NOT NULL"
+            )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.labels.checks import problems_of
@@ -58,7 +59,7 @@ class SqliteLabelStore(EventTables):
         self._readers = FileReaders(self._path)
         self._thread: ThreadPoolExecutor | None = None
         self._name = str(self._path)
-        self._queue = QueueTables(self._readers, self._write)
+        self._queue = QueueTables(self._readers, self.write)
         if not read_only:
             create_file(self._path)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="labels-writer")
@@ -111,6 +112,16 @@ class SqliteLabelStore(EventTables):
             )
         return self._queue
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[[str], Iterator[tuple[Any, ...]]]]:
+        """Runs queries that all see the same moment."""
+        with self._readers.borrow() as conn:
+            conn.execute("BEGIN")
+            try:
+                yield conn.execute
+            finally:
+                conn.execute("ROLLBACK")
+
     def verify(self) -> list[str]:
         """See `LabelStore.verify`: all of `labels.checks`."""
         problems: list[str] = []
@@ -156,7 +167,7 @@ class SqliteLabelStore(EventTables):
             (text,) = conn.execute("SELECT value FROM about WHERE name = 'salt'").fetchone()
         return bytes.fromhex(text)
 
-    def _write(self, task: Callable[[Connection], T]) -> T:
+    def write(self, task: Callable[[Connection], T]) -> T:
         """See `OnWriter`."""
 
         def run(conn: sqlite3.Connection) -> T:

@@ -154,7 +154,7 @@ def test_an_answer_that_was_lost_after_the_commit_is_not_recorded_twice(
 
 
 def test_a_broken_connection_is_made_again_without_the_journal(
-    postgres, store, log, url, journal
+    postgres, store, log, journal
 ) -> None:
     log.decide(decision(1, key="a"))
     assert list(store.events())
@@ -211,7 +211,7 @@ def test_a_key_pressed_before_the_delivery_does_not_hit_another_decision(
 def test_a_server_that_is_away_at_the_start_says_what_waits(postgres, url, own_data_home) -> None:
     with open_store(url) as store, postgres.cut_off():
         store.append(NewEvent.of(decision(1, key="a")))
-        with pytest.raises(LabelsUnreachableError, match="1 verdicts .* wait in"):
+        with pytest.raises(LabelsUnreachableError, match=r"1 verdicts .* wait in"):
             open_store(url)
         store.close()
     with open_store(url) as store:
