@@ -357,7 +357,7 @@ def run_server(
     """
     from cb2_assist.decisions.log import DecisionLog
     from cb2_assist.labels.lock import acquire_server_lock
-    from cb2_assist.labels.store import default_labels_url, label_file, open_store
+    from cb2_assist.labels.store import default_labels_url, open_store, server_file
     from cb2_assist.labels.views_store import ViewsStore
     from cb2_assist.server.serve import Options, serve, start_position
     from cb2_assist.viewer.mount import ViewerMount
@@ -365,19 +365,19 @@ def run_server(
 
     info, source = assistant.info, assistant.source
     url = options.labels or default_labels_url(info.name)
-    path = label_file(url)
+    path = server_file(url, dataset=info.name, user=options.user)
     state_path = path.with_name(path.name + ".session.json")
     start = starting_cursor(assistant, options.at, options.segment)
     begin = start_position(state_path, start.at if start else None, _centre(source))
     with acquire_server_lock(path, {"url": ""}) as lock, open_store(url) as store:
-        for notice in getattr(store, "notices", ()):
-            say(str(notice))
-        say(f"labels of {info.name} go to {path}")
+        for notice in store.notices:
+            say(notice)
+        say(f"labels of {info.name} go to {store.place}")
         if isinstance(source, GraphSource):
             say(f"{info.name} as of {source.timestamp}; answers are kept here")
         log = DecisionLog(store, user=options.user, dataset=info.name, version=info.version)
         applying = _applying(source, store, log, options, say)
-        views = ViewsStore(path.with_name(path.name + ".views")) if options.keep_views else None
+        views = ViewsStore(store.views_folder) if options.keep_views else None
         scene = Scene(source.layers, begin)
         assistant.preparing = True
         threading.Thread(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import Cluster, binaries
 from xdist.scheduler import LoadScopeScheduling
 
 REPO = Path(__file__).resolve().parent.parent
@@ -16,12 +18,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 class ByFile(LoadScopeScheduling):
-    """A file's tests stay in one process, and so do all that drive a browser or take times."""
+    """A file's tests stay in one process; so do those with a browser, of times, with PostgreSQL."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         is_alone = file.startswith("tests/browser/") or file.endswith(("_speed.py", "_startup.py"))
-        return "browsers and times" if is_alone else file
+        if is_alone:
+            return "browsers and times"
+        # one server of labels for all of them
+        return "postgres" if "postgres" in file else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
@@ -71,6 +76,22 @@ def neurites_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from neurites import neurite_dataset
 
     return neurite_dataset(tmp_path_factory.mktemp("neurites"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server; tests that need it are left out where there is none."""
+    programs = binaries()
+    if programs is None:
+        what = "no PostgreSQL server here (Debian: apt install postgresql)"
+        if os.environ.get("CB2_REQUIRE_SHARED") == "1":
+            pytest.fail(f"CB2_REQUIRE_SHARED=1, but {what}")
+        pytest.skip(what)
+    cluster = Cluster(programs)
+    try:
+        yield cluster
+    finally:
+        cluster.remove()
 
 
 @pytest.fixture

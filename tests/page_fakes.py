@@ -241,6 +241,14 @@ class MemoryLog:
         self._reasons: dict[int, str] = {}
         self._lock = threading.Lock()
 
+    undelivered = 0
+
+    def listen(self, on_news) -> None:
+        pass
+
+    def refresh(self) -> None:
+        pass
+
     def _append(self, event, target, key, decision, reason=None):
         made = LabelEvent(
             len(self.events) + 1,

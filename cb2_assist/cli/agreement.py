@@ -65,13 +65,13 @@ def agreement(
     answered it; the earlier answers stay as they are. Two people who settle them together do so
     under a name of their own: cb2-assist serve --user NAME.
     """
-    from cb2_assist.labels.store import label_file, open_store
+    from cb2_assist.labels.store import open_store, same_labels
     from cb2_assist.learning.agreement import agreement as compare
     from cb2_assist.learning.agreement_report import agreement_report
     from cb2_assist.learning.export_rows import pseudonym
     from cb2_assist.learning.ratings import read_ratings
 
-    if len({label_file(url) for url in labels}) < len(labels):
+    if len({same_labels(url) for url in labels}) < len(labels):
         raise UsageError("The same label file was named twice with --labels.")
     with ExitStack() as stack:
         stores = [

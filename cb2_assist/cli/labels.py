@@ -1,4 +1,4 @@
-"""`export`, `labels backup`, `labels verify`: labels leave for fine-tuning, and are kept safe."""
+"""`export`, `labels backup`, `copy`, `verify`: labels leave for fine-tuning, and are kept safe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from cb2_assist.learning.export_views import SiteRenderer
 
 _labels_option = click.option(
-    "--labels", metavar="URL", help="Label file, e.g. sqlite:///labels.sqlite."
+    "--labels",
+    metavar="URL",
+    help="Labels, e.g. sqlite:///labels.sqlite or postgresql://USER@HOST/DATABASE.",
 )
 _dataset_option = click.option(
     "--dataset", metavar="NAME", help="Only this dataset; also finds its default file."
@@ -198,7 +200,7 @@ def _url(labels: str | None, dataset: str | None, dataset_file: Path | None = No
 
 @click.group()
 def labels() -> None:
-    """Keep labels safe: copy them, check them."""
+    """Keep labels safe: copy them, check them, bring them to a team."""
 
 
 @labels.command()
@@ -212,18 +214,48 @@ def backup(labels: str | None, dataset: str | None, out: Path, as_json: bool) ->
     """Copy labels and kept views into a new folder, beside a running server too.
 
     The copy is of one moment and is checked after it was written. To go back to it, open it:
-    --labels sqlite:///OUT/labels.sqlite.
+    --labels sqlite:///OUT/labels.sqlite. A team's labels become a file too.
     """
     from cb2_assist.labels.backup import back_up
-    from cb2_assist.labels.store import label_file
 
-    made = back_up(label_file(_url(labels, dataset)), out)
+    made = back_up(_url(labels, dataset), out)
     if as_json:
         click.echo(json.dumps(made.to_json()))
     else:
         click.echo(f"{made.events} events and the views of {made.views} sites are in {made.folder}")
         click.echo(f"  open them with --labels {made.url}")
     _refuse(made.problems, f"The copy in {made.folder} is complete, but")
+
+
+@labels.command("copy")
+@_labels_option
+@_dataset_option
+@click.option("--to", "target", metavar="URL", required=True, help="Where; nothing is there yet.")
+@_json_option
+def copy_(labels: str | None, dataset: str | None, target: str, as_json: bool) -> None:
+    """Bring labels, queue and views from a file to a team's database, or back.
+
+    Every event keeps its number, time and key. The copy is of one moment and is checked; what is
+    decided on the old labels afterwards is not in it, so stop the servers first.
+
+    A database is made with `createdb NAME` and named postgresql://USER@HOST/NAME. The password
+    comes from the environment (CB2_LABELS_PASSWORD, PGPASSWORD), a file (CB2_LABELS_PASSWORD_FILE,
+    PGPASSFILE) or ~/.pgpass.
+    """
+    from cb2_assist.labels.copying import copy_labels
+
+    made = copy_labels(_url(labels, dataset), target)
+    found = made.found
+    if as_json:
+        click.echo(json.dumps(made.to_json()))
+    else:
+        click.echo(
+            f"{found.events} events, {made.rows['queue_items']} sites of the queue and the views "
+            f"of {found.views} sites are in {made.url}"
+        )
+        for note in found.notes:
+            click.echo(f"  {note}")
+    _refuse(found.problems, f"The copy in {made.url} is complete, but")
 
 
 @labels.command()
@@ -250,8 +282,8 @@ def verify(labels: str | None, dataset: str | None, as_json: bool) -> None:
         click.echo(json.dumps(found.to_json()))
     else:
         click.echo(f"{found.url}: {found.events} events, {found.views} kept views")
-        for problem in found.problems:
-            click.echo(f"  {problem}")
+        for line in (*found.problems, *found.notes):
+            click.echo(f"  {line}")
     _refuse(found.problems, "Something is wrong with these labels:")
 
 

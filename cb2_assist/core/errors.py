@@ -19,7 +19,8 @@
     ├─ ModelError (500)              weights and card do not fit
     ├─ LabelError (500)              the label file cannot be used
     │  ├─ LabelFileLockedError (423)
-    │  └─ LabelFileReadOnlyError (507)
+    │  ├─ LabelFileReadOnlyError (507)
+    │  └─ LabelsUnreachableError (503)  the server of a team's labels does not answer
     ├─ DecisionError (409)           a verdict that cannot be taken now
     ├─ ServerError (500)
     │  └─ PortBusyError (500)
@@ -175,6 +176,12 @@ class LabelFileReadOnlyError(LabelError):
     """The label file cannot be written: read-only or disk full. Nothing was recorded."""
 
     http_status = 507
+
+
+class LabelsUnreachableError(LabelError):
+    """The server of a team's labels does not answer, or the connection to it was lost."""
+
+    http_status = 503
 
 
 class DecisionError(AssistError):

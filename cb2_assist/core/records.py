@@ -467,6 +467,7 @@ class Decision:
     def is_seeded(self, suggestion_id: str) -> bool:
         """Whether a suggestion that is answered was only put there to see whether people look."""
         return self.seeded is not None and self.seeded["suggestion"] == suggestion_id
+
     current_roots: tuple[SegmentId, ...] | None = None
     """What the sides were when it was decided, where a graph had changed since they were shown."""
 

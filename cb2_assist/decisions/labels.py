@@ -13,20 +13,22 @@ from cb2_assist.datasets.source import DatasetInfo
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.lock import acquire_server_lock
 from cb2_assist.labels.store import Label, LabelStore, label_file, labels_url, open_store
+from cb2_assist.labels.team_url import is_team_url
 from cb2_assist.labels.views_store import ViewsStore
 
 
 def open_labels(url: str | Path, *, read_only: bool = False, keep_views: bool = True) -> Labels:
-    """Open a label file; a missing one is made unless ``read_only``.
+    """Open a label file or a team's labels; a missing file is made unless ``read_only``.
 
-    While it is open for writing, no server and no other script can write to it, and it cannot be
-    opened while a server runs on it: a page would show verdicts that are no longer in force.
+    While a file is open for writing, no server and no other script can write to it, and it cannot
+    be opened while a server runs on it: a page would show verdicts that are no longer in force.
 
         with open_labels("sqlite:///labels.sqlite") as labels:
             assistant.decide(suggestion, "accept", labels=labels)
 
     Args:
-        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, or a `Path`.
+        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, a `Path`, or
+            ``postgresql://USER@HOST/DATABASE``, the password elsewhere.
         read_only: Read beside a running server; decisions are refused.
         keep_views: Keep what the model saw beside the file, about 0.2 MB a decision.
 
@@ -45,7 +47,8 @@ class Labels:
         """Open; see `open_labels`."""
         self.read_only = read_only
         with ExitStack() as stack:
-            if not read_only:
+            # a team's labels have many writers, and each page looks for what others wrote
+            if not read_only and not is_team_url(url):
                 what = {"url": "", "what": "script"}
                 stack.enter_context(acquire_server_lock(label_file(url), what))
             self._store = stack.enter_context(open_store(url, read_only=read_only))

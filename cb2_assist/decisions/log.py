@@ -6,7 +6,7 @@ the store's protocol only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -47,6 +47,11 @@ class DecisionLog:
         self._store = store
         self._user, self._dataset, self._version = user, dataset, version
         self._lock = RLock()
+        self._forget()
+        self._catch_up()
+
+    def _forget(self) -> None:
+        self._epoch = 0 if self._store.delivery is None else self._store.delivery.epoch
         self._last_id = 0
         self._steps: dict[int, EventStep] = {}
         self._done: list[int] = []
@@ -56,7 +61,6 @@ class DecisionLog:
         self._reasons: dict[int, str] = {}
         self._notes: dict[int, str] = {}
         self._answered: set[str] = set()
-        self._catch_up()
 
     @property
     def can_undo(self) -> bool:
@@ -72,6 +76,21 @@ class DecisionLog:
     def newest_event(self) -> int:
         """Id of this person's latest event that was read; 0 before the first."""
         return self._last_id
+
+    @property
+    def undelivered(self) -> int:
+        """Events that wait on this machine until a team's labels can be reached again."""
+        return 0 if self._store.delivery is None else self._store.delivery.waiting
+
+    def listen(self, on_news: Callable[[str, bool], None]) -> None:
+        """Have a sentence told, in another thread, when that changes, and whether it is good."""
+        if self._store.delivery is not None:
+            self._store.delivery.listen(on_news)
+
+    def refresh(self) -> None:
+        """Read what others wrote in this person's name, and what was delivered."""
+        with self._lock:
+            self._catch_up()
 
     def decide(self, decision: Decision) -> LabelEvent:
         """Record an answer; the same idempotency key again returns the first event.
@@ -141,10 +160,8 @@ class DecisionLog:
     def verdict(self, suggestion_id: str) -> Verdict | None:
         """The answer in force on a site; None where there is none."""
         at = self._current.get(suggestion_id)
-        decision = None if at is None else self._store.get(at).decision
-        if decision is None:
-            return None
-        return Verdict.REJECT if decision.verdict is Verdict.NONE else decision.verdict
+        step = None if at is None else self._steps.get(at)
+        return None if step is None else step.verdict
 
     def was_answered(self, suggestion_id: str) -> bool:
         """Whether this person has ever answered a site of this version, undone or not."""
@@ -262,6 +279,11 @@ class DecisionLog:
                 f"NOT done: the verdict before this {kind.value} was not recorded. Look at the "
                 "list and press the key again."
             )
+        if seen.after > self._last_id:
+            raise DecisionError(
+                f"NOT done: what {self._user} had decided while the labels could not be reached "
+                "has been delivered meanwhile. Look at the list and press the key again."
+            )
         known = {event.id for key in seen.own if (event := self._store.find(key)) is not None}
         newer = self._store.steps(dataset=self._dataset, user=self._user, after=seen.after)
         if any(s.event is not EventKind.REASON and s.id not in known for s in newer):
@@ -287,6 +309,9 @@ class DecisionLog:
 
     def _catch_up(self) -> None:
         """Read on: our own event and whatever others wrote in this person's name."""
+        delivery = self._store.delivery
+        if delivery is not None and delivery.epoch != self._epoch:
+            self._forget()
         newer = self._store.steps(dataset=self._dataset, user=self._user, after=self._last_id)
         for step in newer:
             self._apply(step)

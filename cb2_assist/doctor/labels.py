@@ -1,4 +1,4 @@
-"""The label file, and who uses it."""
+"""The label file and who uses it, or a team's labels."""
 
 from __future__ import annotations
 
@@ -40,6 +40,27 @@ def check_labels(path: Path) -> Check:
     if not facts.is_private:
         return warn(name, f"{text}, others can read it", f"Run chmod 600 {path}", **details)
     return ok(name, text, **details)
+
+
+def check_team(url: str) -> Check:
+    """Whether a team's labels can be read, and what waits here to be recorded there."""
+    from cb2_assist.labels.team import look_at_team
+
+    facts = look_at_team(url)
+    details = {"events": facts.events, "schema": facts.schema, "waiting": facts.waiting}
+    text = f"{facts.place}, made at the first start"
+    if facts.events is not None:
+        text = f"{facts.place}, {facts.events} events, schema {facts.schema}"
+    if facts.waiting:
+        return warn(
+            "labels",
+            f"{text}; {facts.waiting} verdicts wait in {facts.journal}",
+            "They are delivered when cb2-assist serve starts with these labels.",
+            **details,
+        )
+    if facts.notices:
+        return warn("labels", text, " ".join(facts.notices), **details)
+    return ok("labels", text, **details)
 
 
 def _described(path: Path, facts: LabelFileFacts) -> str:

@@ -16,9 +16,10 @@ from cb2_assist.doctor.installation import (
     check_page,
     check_python,
 )
-from cb2_assist.doctor.labels import check_labels
+from cb2_assist.doctor.labels import check_labels, check_team
 from cb2_assist.doctor.machine import check_browser, check_demo, check_folder, check_port
 from cb2_assist.doctor.report import Check, broken, examine, ok
+from cb2_assist.labels.team_url import is_team_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ def _places(patient: Patient) -> Iterator[Check]:
     )
     yield examine("browser", check_browser)
     path = None
-    if patient.labels or patient.dataset or patient.dataset_file:
+    if patient.labels and is_team_url(patient.labels):
+        yield examine("labels", partial(check_team, patient.labels))
+    elif patient.labels or patient.dataset or patient.dataset_file:
         try:
             path = _label_file(patient)
         except Exception as e:  # noqa: BLE001 - the other places are looked at all the same

@@ -14,11 +14,13 @@ from typing import Any
 from cb2_assist.core.errors import LabelError, UsageError
 from cb2_assist.labels import filesystem
 from cb2_assist.labels.connections import connect_reader
+from cb2_assist.labels.copying import copy_to_file
 from cb2_assist.labels.failures import label_error
 from cb2_assist.labels.sqlite import SqliteLabelStore
-from cb2_assist.labels.store import labels_url
+from cb2_assist.labels.store import label_file, labels_url
+from cb2_assist.labels.team_url import is_team_url
 from cb2_assist.labels.verify import verify_labels
-from cb2_assist.labels.views_store import ViewsStore
+from cb2_assist.labels.views_store import ViewsStore, copy_views
 
 COPY_NAME = "labels.sqlite"
 
@@ -47,14 +49,16 @@ class Backup:
         }
 
 
-def back_up(path: Path, out: Path) -> Backup:
-    """Copy a label file and the views beside it into a new folder, then check the copy.
+def back_up(url: str, out: Path) -> Backup:
+    """Copy labels and the views beside them into a new folder, then check the copy.
+
+    A team's labels become a label file.
 
     Views are kept before the decision that names them, so copying them second copies all that the
     events name. The folder appears once everything in it is on disk.
 
     Args:
-        path: The label file; may be in use by a server.
+        url: Of the labels; may be in use by servers.
         out: A folder that is not there yet, or empty.
 
     Raises:
@@ -68,13 +72,11 @@ def back_up(path: Path, out: Path) -> Backup:
             "a new folder."
         )
     work = out.with_name(f".{out.name}-{secrets.token_hex(4)}.part")
+    is_team = is_team_url(url)
+    path = out if is_team else label_file(url)
     try:
-        SqliteLabelStore(path, read_only=True).close()  # says so if these are no labels
-        with closing(connect_reader(path)) as source:
-            filesystem.make_private_folder(work)
-            _copy_database(source, work / COPY_NAME)
-        views = path.with_name(f"{path.name}.views")
-        _copy_views(ViewsStore(views), work / f"{COPY_NAME}.views")
+        views = _copy_team(url, work) if is_team else _copy_file(path, work)
+        copy_views(ViewsStore(views), work / f"{COPY_NAME}.views")
         # an empty folder of that name gives way
         work.rename(out)
         filesystem.sync_folder(out.parent)
@@ -85,9 +87,27 @@ def back_up(path: Path, out: Path) -> Backup:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     with SqliteLabelStore(out / COPY_NAME, read_only=True) as copy:
-        found = verify_labels(copy)
-    url = labels_url(out / COPY_NAME)
-    return Backup(out, url, found.events, found.views, found.problems)
+        found = verify_labels(copy, views_elsewhere=is_team)
+    return Backup(out, labels_url(out / COPY_NAME), found.events, found.views, found.problems)
+
+
+def _copy_file(path: Path, work: Path) -> Path:
+    """Returns where the views are."""
+    SqliteLabelStore(path, read_only=True).close()  # says so if these are no labels
+    with closing(connect_reader(path)) as source:
+        filesystem.make_private_folder(work)
+        _copy_database(source, work / COPY_NAME)
+    return path.with_name(f"{path.name}.views")
+
+
+def _copy_team(url: str, work: Path) -> Path:
+    """Returns where those of the views are that are here."""
+    from cb2_assist.labels.postgres import PostgresLabelStore
+
+    with PostgresLabelStore(url, read_only=True) as store, store.snapshot() as rows:
+        filesystem.make_private_folder(work)
+        copy_to_file(rows, work / COPY_NAME)
+        return store.views_folder
 
 
 def _copy_database(source: sqlite3.Connection, path: Path) -> None:
@@ -100,18 +120,6 @@ def _copy_database(source: sqlite3.Connection, path: Path) -> None:
         if mode != "delete":
             raise LabelError(f"The copy {path} cannot leave its write-ahead log. Try again.")
     _sync(path)
-
-
-def _copy_views(kept: ViewsStore, folder: Path) -> None:
-    for address in kept.addresses():
-        source = kept.folder / address[:2] / f"{address}.cb2v"
-        target = folder / address[:2] / source.name
-        filesystem.make_private_folder(target.parent)
-        shutil.copyfile(source, target)
-        target.chmod(0o600)
-        _sync(target)
-    for made in sorted(folder.glob("??")):
-        filesystem.sync_folder(made)
 
 
 def _sync(path: Path) -> None:

@@ -44,6 +44,15 @@ def problems_of(rows: Rows) -> Iterator[str]:
         yield f"{table} row {row} names a missing row of {parent}"
     yield from _changed_layout(rows)
     yield from _missing_events(rows)
+    yield from problems_of_events(rows)
+
+
+def problems_of_events(rows: Rows) -> Iterator[str]:
+    """The part that is the same for every database.
+
+    Raises:
+        LabelError: It cannot be read.
+    """
     yield from _wrong_targets(rows)
     yield from _unreadable_or_changed(rows)
 
@@ -84,7 +93,7 @@ def _wrong_targets(rows: Rows) -> Iterator[str]:
     for id_, event, target in rows(
         "SELECT id, event, target FROM (SELECT id, event, target, lag(event, 1, 'redo') "
         "OVER (PARTITION BY target ORDER BY id) AS earlier FROM events "
-        "WHERE event IN ('undo', 'redo')) WHERE event = earlier ORDER BY id"
+        "WHERE event IN ('undo', 'redo')) AS turns WHERE event = earlier ORDER BY id"
     ):
         yield f"event {id_} ({event} of event {target}) has no effect"
 

@@ -139,7 +139,7 @@ def in_transaction(conn: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-class Readers:
+class FileReaders:
     """Read-only connections, handed out one a reader and kept for the next."""
 
     def __init__(self, path: Path) -> None:
@@ -173,6 +173,8 @@ class Readers:
         # the cursor is closed first: an open one would keep its snapshot for the next borrower
         with self.borrow() as conn, closing(conn.execute(sql, values)) as cursor:
             yield from cursor
+
+    stream = rows
 
     def _take(self) -> sqlite3.Connection:
         with self._lock:

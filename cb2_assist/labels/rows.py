@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from cb2_assist.core.errors import DecisionError
@@ -18,6 +17,7 @@ from cb2_assist.labels.codec import (
     reason_from_text,
     reason_to_text,
 )
+from cb2_assist.labels.database import Connection, Cursor
 from cb2_assist.labels.store import EventKind, NewEvent, StaleEventError
 
 EVENT_COLUMNS = "e.id, e.event, e.target, e.recorded_at, e.user, e.idempotency_key, e.body"
@@ -30,28 +30,20 @@ REASON_OF = (
 """Body of the last reason of the decision ``e``. Finds none in a file of schema 1, and reads it."""
 
 
-def append_in_one_transaction(
-    conn: sqlite3.Connection, rows: Sequence[tuple[NewEvent, str | None]]
+def append_rows(
+    conn: Connection, rows: Sequence[tuple[NewEvent, str | None]], now: datetime
 ) -> list[LabelEvent]:
-    """Append events with their `body_of`, all or none; on return they are on disk.
+    """Append events with their `body_of`, inside a transaction that no other writer's overlaps.
 
     Raises:
         DecisionError: A key belongs to a different event, or a target cannot be undone or redone.
         StaleEventError: See `NewEvent.after`.
     """
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        done = [_append(conn, event, body) for event, body in rows]
-        conn.execute("COMMIT")
-    except BaseException:
-        # a full disk may have rolled the transaction back already
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
-    return done
+    recorded_at = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return [_append(conn, event, body, recorded_at) for event, body in rows]
 
 
-def _append(conn: sqlite3.Connection, new: NewEvent, body: str | None) -> LabelEvent:
+def _append(conn: Connection, new: NewEvent, body: str | None, recorded_at: str) -> LabelEvent:
     stored = find_event(conn, "e.idempotency_key = ?", new.idempotency_key)
     if stored is not None:
         _check_same(conn, new, stored)
@@ -65,7 +57,6 @@ def _append(conn: sqlite3.Connection, new: NewEvent, body: str | None) -> LabelE
             raise StaleEventError
     if new.target is not None:
         _check_target(conn, new)
-    recorded_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     columns = {
         "event": new.event.value,
         "target": new.target,
@@ -77,7 +68,7 @@ def _append(conn: sqlite3.Connection, new: NewEvent, body: str | None) -> LabelE
         "body": body,
         **({} if new.decision is None else decision_columns(new.decision)),
     }
-    event_id = _insert(conn, "events", columns)
+    (event_id,) = _insert(conn, "events", columns, "RETURNING id").fetchone()
     _insert_sites(conn, new, event_id)
     return LabelEvent(
         event_id,
@@ -108,7 +99,7 @@ def decision_columns(d: Decision) -> dict[str, Any]:
     }
 
 
-def _insert_sites(conn: sqlite3.Connection, new: NewEvent, event_id: int) -> None:
+def _insert_sites(conn: Connection, new: NewEvent, event_id: int) -> None:
     if new.decision is None:
         return
     for place, site in enumerate(answered_sites(new.decision)):
@@ -135,23 +126,33 @@ def site_columns(site: AnsweredSite) -> dict[str, Any]:
     }
 
 
-def _insert(conn: sqlite3.Connection, table: str, columns: dict[str, Any]) -> int:
+def _insert(conn: Connection, table: str, columns: dict[str, Any], then: str = "") -> Cursor:
     names = ", ".join(columns)
     marks = ", ".join("?" * len(columns))
     # table and columns are written in this module
-    sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
-    return int(conn.execute(sql, tuple(columns.values())).lastrowid or 0)
+    sql = f"INSERT INTO {table} ({names}) VALUES ({marks}) {then}"  # noqa: S608
+    return conn.execute(sql, tuple(columns.values()))
 
 
-def _check_same(conn: sqlite3.Connection, new: NewEvent, stored: LabelEvent) -> None:
+def _check_same(conn: Connection, new: NewEvent, stored: LabelEvent) -> None:
+    (dataset, version) = conn.execute(
+        "SELECT dataset, version FROM events WHERE id = ?", (stored.id,)
+    ).fetchone()
+    check_same(new, stored, (dataset, version))
+
+
+def check_same(new: NewEvent, stored: LabelEvent, place: tuple[str, str]) -> None:
     """A key that comes again must mean the same.
+
+    Args:
+        new: What came.
+        stored: What was recorded with this key.
+        place: Dataset and version of ``stored``.
 
     Raises:
         DecisionError: It means something else.
     """
-    (dataset, version) = conn.execute(
-        "SELECT dataset, version FROM events WHERE id = ?", (stored.id,)
-    ).fetchone()
+    dataset, version = place
     same = (new.event.value, new.user, new.dataset) == (stored.event, stored.user, dataset)
     if same and new.decision is not None and stored.decision is not None:
         a, b = new.decision, stored.decision
@@ -168,7 +169,7 @@ def _check_same(conn: sqlite3.Connection, new: NewEvent, stored: LabelEvent) -> 
         )
 
 
-def _check_target(conn: sqlite3.Connection, new: NewEvent) -> None:
+def _check_target(conn: Connection, new: NewEvent) -> None:
     """An undo needs a decision in force, a redo one that was undone, of the same person.
 
     A reason needs a reject, unsure or none in force.
@@ -224,7 +225,7 @@ def body_of(new: NewEvent) -> str | None:
     return decision_to_text(new.decision)
 
 
-def find_event(conn: sqlite3.Connection, where: str, value: str | int) -> LabelEvent | None:
+def find_event(conn: Connection, where: str, value: str | int) -> LabelEvent | None:
     """The one event for which ``where``, an expression with one ``?``, is true."""
     row = conn.execute(f"SELECT {EVENT_COLUMNS} FROM events e WHERE {where}", (value,)).fetchone()  # noqa: S608
     return None if row is None else event_of(row)

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cb2_assist.labels.database import Connection
 from cb2_assist.labels.edit_schema import EDIT_STATEMENTS, IS_OLD_EDIT, IS_OLD_STEP
 from cb2_assist.labels.order_schema import ORDER_STATEMENTS
 from cb2_assist.labels.queue_schema import ASK_STATEMENTS, FLAG_STATEMENTS, QUEUE_STATEMENTS
@@ -28,10 +29,10 @@ class Migration:
 
     name: str
     statements: tuple[str, ...]
-    then: Callable[[sqlite3.Connection], None] | None = None
+    then: Callable[[Connection], None] | None = None
 
 
-def _make_salt(conn: sqlite3.Connection) -> None:
+def _make_salt(conn: Connection) -> None:
     conn.execute("INSERT INTO about VALUES ('salt', ?)", (secrets.token_hex(32),))
 
 

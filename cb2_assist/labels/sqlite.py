@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from itertools import groupby
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
-from cb2_assist.core.records import LabelEvent, Verdict
 from cb2_assist.labels.checks import problems_of
-from cb2_assist.labels.codec import decision_from_text, reason_from_text
-from cb2_assist.labels.connections import BUSY_S, Readers, connect_writer, create_file
-from cb2_assist.labels.failures import label_error
-from cb2_assist.labels.rows import (
-    EVENT_COLUMNS,
-    REASON_OF,
-    append_in_one_transaction,
-    body_of,
-    event_of,
-    find_event,
+from cb2_assist.labels.connections import (
+    BUSY_S,
+    FileReaders,
+    connect_writer,
+    create_file,
+    in_transaction,
 )
+from cb2_assist.labels.database import Connection
+from cb2_assist.labels.edit_tables import EditTables
+from cb2_assist.labels.event_tables import EventTables
+from cb2_assist.labels.failures import label_error
+from cb2_assist.labels.queue_tables import QueueTables
 from cb2_assist.labels.schema import (
     EDITS_SINCE,
     MIGRATIONS,
@@ -33,29 +33,21 @@ from cb2_assist.labels.schema import (
     migrate,
     schema_version,
 )
-from cb2_assist.labels.sqlite_edits import SqliteEditStore
-from cb2_assist.labels.sqlite_queue import SqliteQueueStore
-from cb2_assist.labels.store import (
-    EventKind,
-    EventStep,
-    Flagged,
-    Label,
-    NewEvent,
-    label_state,
-    labels_url,
-)
+from cb2_assist.labels.store import labels_url
 
 T = TypeVar("T")
 
 _WRITE_DEADLINE_S = 3 * BUSY_S
 
 
-class SqliteLabelStore:
+class SqliteLabelStore(EventTables):
     """A `LabelStore` in one file.
 
     One thread writes; callers hand over and wait until the commit is on disk. Readers have their
     own connections and never wait for a writer.
     """
+
+    _readers: FileReaders
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Open the file; creates it unless ``read_only``.
@@ -66,10 +58,11 @@ class SqliteLabelStore:
         self._path = path.resolve()
         self._writer: sqlite3.Connection | None = None
         self._notice = ""
-        self._readers = Readers(self._path)
+        self._readers = FileReaders(self._path)
         self._thread: ThreadPoolExecutor | None = None
-        self._queue = SqliteQueueStore(self._readers, self._on_writer)
-        self._edits = SqliteEditStore(self._readers, self._on_writer)
+        self._name = str(self._path)
+        self._queue = QueueTables(self._readers, self.write)
+        self._edits = EditTables(self._readers, self.write)
         if not read_only:
             create_file(self._path)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="labels-writer")
@@ -87,6 +80,11 @@ class SqliteLabelStore:
         return labels_url(self._path)
 
     @property
+    def place(self) -> str:
+        """The path of the file."""
+        return str(self._path)
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Says when the file system does not allow a write-ahead log."""
         return (self._notice,) if self._notice else ()
@@ -102,7 +100,7 @@ class SqliteLabelStore:
         return self._salt
 
     @property
-    def queue(self) -> SqliteQueueStore:
+    def queue(self) -> QueueTables:
         """In the same file.
 
         Raises:
@@ -118,7 +116,7 @@ class SqliteLabelStore:
         return self._queue
 
     @property
-    def edits(self) -> SqliteEditStore:
+    def edits(self) -> EditTables:
         """In the same file.
 
         Raises:
@@ -133,89 +131,15 @@ class SqliteLabelStore:
             )
         return self._edits
 
-    def append(self, event: NewEvent) -> LabelEvent:
-        """See `LabelStore.append`."""
-        return self.append_all([event])[0]
-
-    def append_all(self, events: Sequence[NewEvent]) -> list[LabelEvent]:
-        """See `LabelStore.append_all`."""
-        rows = [(e, body_of(e)) for e in events]
-        return self._on_writer(lambda conn: append_in_one_transaction(conn, rows))
-
-    def find(self, idempotency_key: str) -> LabelEvent | None:
-        """See `LabelStore.find`."""
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[[str], Iterator[tuple[Any, ...]]]]:
+        """Runs queries that all see the same moment."""
         with self._readers.borrow() as conn:
-            return find_event(conn, "e.idempotency_key = ?", idempotency_key)
-
-    def get(self, event_id: int) -> LabelEvent:
-        """See `LabelStore.get`."""
-        with self._readers.borrow() as conn:
-            found = find_event(conn, "e.id = ?", event_id)
-        if found is None:
-            raise LabelError(f"There is no event {event_id} in {self._path}.")
-        return found
-
-    def events(
-        self, *, dataset: str | None = None, user: str | None = None, after: int = 0
-    ) -> Iterator[LabelEvent]:
-        """See `LabelStore.events`."""
-        where, values = _where({"e.dataset": dataset, "e.user": user})
-        sql = f"SELECT {EVENT_COLUMNS} FROM events e WHERE e.id > ?{where} ORDER BY e.id"  # noqa: S608
-        return map(event_of, self._readers.rows(sql, (after, *values)))
-
-    def steps(self, *, dataset: str, user: str, after: int = 0) -> Iterator[EventStep]:
-        """See `LabelStore.steps`."""
-        rows = self._readers.rows(
-            # bodies of reasons and flags alone: all else that is read here lies in one index
-            "SELECT e.id, e.event, e.target, e.version, "
-            "CASE WHEN e.event = 'reason' OR s.verdict = 'flag' THEN "
-            "(SELECT r.body FROM events r WHERE r.id = e.id) END, s.site, s.is_answer "
-            "FROM events e LEFT JOIN event_sites s ON s.event_id = e.id "
-            "WHERE e.dataset = ? AND e.user = ? AND e.id > ? ORDER BY e.id, s.place",
-            (dataset, user, after),
-        )
-        for (id_, event, target, version, body), group in groupby(rows, key=lambda row: row[:5]):
-            found = [(site, answer) for *_, site, answer in group if site is not None]
-            is_reason = event == EventKind.REASON
-            yield EventStep(
-                id_,
-                EventKind(event),
-                target,
-                version,
-                tuple(site for site, _ in found),
-                any(answer for _, answer in found),
-                reason_from_text(body) if is_reason else None,
-                None if is_reason or body is None else decision_from_text(body).note,
-            )
-
-    def labels(self, *, dataset: str | None = None) -> Iterator[Label]:
-        """See `LabelStore.labels`."""
-        where, values = _where({"s.dataset": dataset})
-        sql = (
-            f"SELECT {EVENT_COLUMNS}, s.site, s.verdict, s.state, {REASON_OF} "  # noqa: S608
-            "FROM site_states s "
-            f"JOIN events e ON e.id = s.event_id WHERE 1{where} ORDER BY s.event_id, s.place"
-        )
-        rows = self._readers.rows(sql, values)
-        for _, group in groupby(rows, key=lambda row: row[0]):
-            event = None
-            for *head, site, verdict, state, body in group:
-                event = event or event_of(head)
-                reason = None if body is None else reason_from_text(body)
-                yield Label(event, site, Verdict(verdict), label_state(event, site, state), reason)
-
-    def flags(self, *, dataset: str | None = None) -> Iterator[Flagged]:
-        """See `LabelStore.flags`."""
-        where, values = _where({"s.dataset": dataset})
-        sql = (
-            f"SELECT {EVENT_COLUMNS}, EXISTS (SELECT 1 FROM event_sites a "  # noqa: S608
-            "JOIN decisions_in_force d ON d.id = a.event_id WHERE a.dataset = s.dataset "
-            "AND a.version = s.version AND a.site = s.site AND a.is_answer = 1) "
-            "FROM event_sites s JOIN decisions_in_force e ON e.id = s.event_id "
-            f"WHERE s.verdict = 'flag'{where} ORDER BY e.id"
-        )
-        for *head, is_answered in self._readers.rows(sql, values):
-            yield Flagged(event_of(head), bool(is_answered))
+            conn.execute("BEGIN")
+            try:
+                yield conn.execute
+            finally:
+                conn.execute("ROLLBACK")
 
     def verify(self) -> list[str]:
         """See `LabelStore.verify`: all of `labels.checks`."""
@@ -262,6 +186,15 @@ class SqliteLabelStore:
             (text,) = conn.execute("SELECT value FROM about WHERE name = 'salt'").fetchone()
         return bytes.fromhex(text)
 
+    def write(self, task: Callable[[Connection], T]) -> T:
+        """See `OnWriter`."""
+
+        def run(conn: sqlite3.Connection) -> T:
+            with in_transaction(conn):
+                return task(conn)
+
+        return self._on_writer(run)
+
     def _on_writer(self, task: Callable[[sqlite3.Connection], T]) -> T:
         """Run a task on the writer thread and wait for it.
 
@@ -302,9 +235,3 @@ class SqliteLabelStore:
         conn, self._writer = self._writer, None
         if conn is not None:
             conn.close()
-
-
-def _where(columns: dict[str, str | None]) -> tuple[str, tuple[str, ...]]:
-    """`` AND a = ?`` for each value that is given, and the values."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    return "".join(f" AND {name} = ?" for name in given), tuple(given.values())

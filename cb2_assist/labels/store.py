@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,7 @@ from cb2_assist.core.errors import UsageError
 from cb2_assist.core.records import Decision, LabelEvent, Verdict
 from cb2_assist.labels.edit_store import EditStore
 from cb2_assist.labels.queue_store import QueueStore
+from cb2_assist.labels.team_url import is_team_url, scheme_of, team_url, without_secrets
 
 
 class EventKind(StrEnum):
@@ -93,6 +94,8 @@ class EventStep(NamedTuple):
     """Of a reason."""
     note: str | None = None
     """Of a flag."""
+    verdict: Verdict | None = None
+    """Of a decision, on each of its sites: for *none* a reject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,30 @@ def label_state(event: LabelEvent, site: str, state: str) -> LabelState:
     return LabelState.SEEDED if is_seeded and found is LabelState.IN_FORCE else found
 
 
+class Delivery(Protocol):
+    """How events reach labels that may be out of reach for a while."""
+
+    epoch: int
+    """Another one after ids that `LabelStore.append` had returned were replaced: read anew."""
+
+    @property
+    def waiting(self) -> int:
+        """Events of this program that are kept on this machine until the labels are back."""
+
+    def listen(self, on_news: Callable[[str, bool], None]) -> None:
+        """Have a sentence told whenever that changes, and whether it is good news."""
+
+
 class LabelStore(Protocol):
     """An append-only log of events. Every method may be called from any thread."""
 
     @property
     def url(self) -> str:
         """What `open_store` was given, made absolute."""
+
+    @property
+    def place(self) -> str:
+        """Where the labels go, for the person."""
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -142,6 +163,10 @@ class LabelStore(Protocol):
     @property
     def salt(self) -> bytes:
         """Random bytes of this log, for pseudonyms that stay the same from export to export."""
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """None: they cannot be out of reach."""
 
     @property
     def queue(self) -> QueueStore:
@@ -209,13 +234,19 @@ def open_store(url: str, *, read_only: bool = False) -> LabelStore:
     """Open the labels at a URL; a missing file is created unless ``read_only``.
 
     Args:
-        url: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        url: ``sqlite:///relative/path``, ``sqlite:////absolute/path``, or for a team
+            ``postgresql://USER@HOST/DATABASE``, the password elsewhere.
         read_only: For readers beside a running server; `LabelStore.append` is then refused.
 
     Raises:
         UsageError: Not such a URL.
-        LabelError: The file cannot be used; says why and what to do.
+        LabelsUnreachableError: The server of a team does not answer.
+        LabelError: The labels cannot be used; says why and what to do.
     """
+    if is_team_url(url):
+        from cb2_assist.labels.team import open_team_store
+
+        return open_team_store(url, read_only=read_only)
     from cb2_assist.labels.sqlite import SqliteLabelStore
 
     return SqliteLabelStore(label_file(url), read_only=read_only)
@@ -227,15 +258,14 @@ def label_file(url: str) -> Path:
     Raises:
         UsageError: Another scheme, no path, or one that cannot be looked at.
     """
-    scheme, sep, rest = url.partition("://")
+    _, _, rest = url.partition("://")
     how = "Write sqlite:///labels.sqlite or sqlite:////absolute/path/labels.sqlite."
-    if sep and scheme.lower() in ("postgresql", "postgres"):
+    if is_team_url(url):
+        raise UsageError(f"A label file is needed here, and postgresql://… names none. {how}")
+    if scheme_of(url) != "sqlite":
         raise UsageError(
-            f"Labels in PostgreSQL are not supported by this version, got {scheme}://…. {how}"
-        )
-    if not sep or scheme.lower() != "sqlite":
-        raise UsageError(
-            f"Labels are named by a URL that starts with sqlite:///, got {url!r}. {how}"
+            "Labels are named by a URL that starts with sqlite:/// or postgresql://, got "
+            f"{without_secrets(url)!r}. {how}"
         )
     if not rest.startswith("/") or rest.strip("/") in ("", ":memory:") or "\0" in rest:
         raise UsageError(f"The labels URL {url!r} names no file. {how}")
@@ -253,6 +283,30 @@ def label_file(url: str) -> Path:
     if is_folder:
         raise UsageError(f"The labels URL {url!r} names a folder, not a file. {how}")
     return path
+
+
+def server_file(url: str, *, dataset: str, user: str) -> Path:
+    """What the lock and the memory of a server are named after: the label file, or one that is not.
+
+    Of a team's labels every person has a server, and one for each dataset.
+
+    Raises:
+        UsageError: Not a labels URL.
+        LabelError: PostgreSQL's driver is not installed.
+    """
+    if not is_team_url(url):
+        return label_file(url)
+    return team_url(url).home / f"{_safe_name(dataset)}--{_safe_name(user)}"
+
+
+def same_labels(url: str) -> str:
+    """The same text for two URLs that name the same labels.
+
+    Raises:
+        UsageError: Not a labels URL.
+        LabelError: PostgreSQL's driver is not installed.
+    """
+    return team_url(url).place if is_team_url(url) else str(label_file(url))
 
 
 def labels_url(path: Path) -> str:

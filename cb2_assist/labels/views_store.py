@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -144,3 +145,23 @@ def _write_durably(path: Path, parts: tuple[bytes, ...]) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def copy_views(kept: ViewsStore, folder: Path) -> None:
+    """Copy all that is kept into another folder, as it is; on return it is on disk.
+
+    Raises:
+        OSError: It cannot be read or written.
+    """
+    for address in kept.addresses():
+        source = kept.folder / address[:2] / f"{address}{_SUFFIX}"
+        target = folder / address[:2] / source.name
+        if target.exists():
+            continue
+        make_private_folder(target.parent)
+        shutil.copyfile(source, target)
+        target.chmod(0o600)
+        with target.open("rb+") as f:
+            os.fsync(f.fileno())
+    for made in sorted(folder.glob("??")):
+        sync_folder(made)

@@ -130,6 +130,16 @@ class Log(Protocol):
     def newest_event(self) -> int:
         """Id of the latest event; 0 before the first."""
 
+    @property
+    def undelivered(self) -> int:
+        """Events that are kept on this machine while a team's labels cannot be reached."""
+
+    def listen(self, on_news: Callable[[str, bool], None]) -> None:
+        """Have a sentence told, in another thread, when that changes, and whether it is good."""
+
+    def refresh(self) -> None:
+        """Read what others wrote in this person's name, and what was delivered."""
+
     def decide(self, decision: Decision) -> LabelEvent:
         """Record; durable on return. The same idempotency key again gives the first event."""
 

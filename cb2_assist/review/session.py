@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +30,8 @@ from cb2_assist.review.answers import Answer, DecisionMaker, GivenReason, said
 from cb2_assist.review.applying import Applying
 from cb2_assist.review.blind import Blind, without_numbers
 from cb2_assist.review.evidence import EvidenceCache
-from cb2_assist.review.pace import Pace
 from cb2_assist.review.freshness import Freshness
+from cb2_assist.review.pace import Pace
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.screen import (
     VERDICT_WORDS,
@@ -96,6 +97,7 @@ class ReviewSession:
         self._blind = Blind(blind_share, user, decisions.was_answered)
         self._applying, self._freshness = applying, freshness
         self._screen = Screen(**self._standing())
+        decisions.listen(self._news)
 
     @property
     def screen(self) -> Screen:
@@ -505,6 +507,9 @@ class ReviewSession:
         moves_on: bool = False,
         reason_for: ReasonFor | None = None,
     ) -> str:
+        if n := self._decisions.undelivered:
+            text += f" Kept on this computer until the labels can be reached again ({n} waiting)."
+            level = "warn"
         stands = self._standing()
         known = self._screen.list
         verdicts = self._verdicts_of(known)
@@ -537,6 +542,15 @@ class ReviewSession:
             )
         self.on_event()
         return text
+
+    def _news(self, text: str, is_good: bool) -> None:
+        """The labels are out of reach, or back: then what was kept here is recorded there."""
+        with suppress(AssistError):
+            self._decisions.refresh()
+        with self._lock:
+            stands = self._standing()
+            now = replace(self._screen, verdicts=self._verdicts_of(self._screen.list), **stands)
+            self._change(now, status=text, level="good" if is_good else "warn")
 
     def _not_recorded(self, error: AssistError) -> AssistError:
         text = f"NOT recorded: {error}"

@@ -19,7 +19,7 @@ from cb2_assist.core.records import Kind, Verdict
 from cb2_assist.decisions.log import DecisionLog, alternative
 from cb2_assist.labels.backup import COPY_NAME, back_up
 from cb2_assist.labels.sqlite import SqliteLabelStore
-from cb2_assist.labels.store import open_store
+from cb2_assist.labels.store import labels_url, open_store
 from cb2_assist.labels.verify import verify_labels
 from cb2_assist.labels.views_store import ViewsStore
 from cb2_assist.views.hitmap import EMPTY, HitMap
@@ -68,7 +68,7 @@ def everything(path: Path) -> list[tuple]:
 
 class TestBackup:
     def test_the_copy_holds_everything_and_can_be_opened(self, log, path, tmp_path) -> None:
-        made = back_up(path, tmp_path / "safe" / "monday")
+        made = back_up(labels_url(path), tmp_path / "safe" / "monday")
         assert (made.events, made.views, made.problems) == (6, 3, ())
         copy = tmp_path / "safe" / "monday" / COPY_NAME
         assert everything(copy) == everything(path)
@@ -87,7 +87,7 @@ class TestBackup:
 
     @pytest.mark.usefixtures("log")
     def test_the_copy_is_one_private_file_and_its_views(self, path, tmp_path) -> None:
-        back_up(path, tmp_path / "copy")
+        back_up(labels_url(path), tmp_path / "copy")
         names = [p.name for p in sorted((tmp_path / "copy").iterdir())]
         assert names == [COPY_NAME, f"{COPY_NAME}.views"]
         files = [p for p in (tmp_path / "copy").rglob("*") if p.is_file()]
@@ -100,11 +100,11 @@ class TestBackup:
         (tmp_path / "there" / "thesis.txt").write_text("precious")
         for out in (tmp_path / "there", tmp_path / "there" / "thesis.txt"):
             with pytest.raises(UsageError, match="never overwrites"):
-                back_up(path, out)
+                back_up(labels_url(path), out)
         assert (tmp_path / "there" / "thesis.txt").read_text() == "precious"
-        back_up(path, tmp_path / "copy")
+        back_up(labels_url(path), tmp_path / "copy")
         with pytest.raises(UsageError, match="never overwrites"):
-            back_up(path, tmp_path / "copy")
+            back_up(labels_url(path), tmp_path / "copy")
 
     def test_beside_a_program_that_keeps_writing_the_copy_is_of_one_moment(self, path, tmp_path):
         child = subprocess.Popen(
@@ -115,7 +115,7 @@ class TestBackup:
             for n in range(3):
                 for _ in range(20):
                     assert child.stdout.readline()
-                made.append(back_up(path, tmp_path / f"copy-{n}"))
+                made.append(back_up(labels_url(path), tmp_path / f"copy-{n}"))
         finally:
             child.kill()
             child.wait(30)
@@ -133,7 +133,7 @@ class TestBackup:
     def test_a_file_of_an_earlier_version_is_copied_as_it_is(self, path, tmp_path) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as conn:
             conn.executescript(OLD.read_text(encoding="utf-8"))
-        made = back_up(path, tmp_path / "copy")
+        made = back_up(labels_url(path), tmp_path / "copy")
         assert made.events == 10
         assert everything(tmp_path / "copy" / COPY_NAME) == everything(path)
         with closing(sqlite3.connect(tmp_path / "copy" / COPY_NAME)) as conn:
@@ -146,7 +146,7 @@ class TestBackup:
         address = content_sha256(stack(1))
         kept = path.with_name("mine.sqlite.views") / address[:2] / f"{address}.cb2v"
         kept.write_bytes(kept.read_bytes()[:-1])
-        made = back_up(path, tmp_path / "copy")
+        made = back_up(labels_url(path), tmp_path / "copy")
         (problem,) = made.problems
         assert address[:12] in problem
 
@@ -155,7 +155,7 @@ class TestBackup:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(LabelError):
-            back_up(path, tmp_path / "copy")
+            back_up(labels_url(path), tmp_path / "copy")
         assert not (tmp_path / "copy").exists()
 
 

@@ -1,8 +1,7 @@
-"""Edits and their steps in the tables of a SQLite label file."""
+"""Edits and their steps in the tables of a label database, SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Any
 
 from cb2_assist.core.edits import Edit, EditRecord, EditState, EditStep
 from cb2_assist.core.errors import LabelError
-from cb2_assist.labels.connections import Readers, in_transaction
+from cb2_assist.labels.database import Connection, OnWriter, Readers
 from cb2_assist.labels.edit_store import (
     StaleEditError,
     edit_from_row,
@@ -18,7 +17,6 @@ from cb2_assist.labels.edit_store import (
     step_from_row,
     step_to_text,
 )
-from cb2_assist.labels.sqlite_order import OnWriter
 
 _EDIT = "e.key, e.kind, e.user, e.dataset, e.version, e.site, e.decision_key, e.body"
 _STEP = "s.number, s.state, s.operation, s.body"
@@ -28,8 +26,8 @@ _NEWEST = (
 )
 
 
-class SqliteEditStore:
-    """An `EditStore` in the label file."""
+class EditTables:
+    """An `EditStore` in the label database."""
 
     def __init__(self, readers: Readers, on_writer: OnWriter) -> None:
         self._readers, self._on_writer = readers, on_writer
@@ -39,21 +37,19 @@ class SqliteEditStore:
         body = edit_to_text(edit)
         first = replace(EditStep(EditState.STAGED, note=note), number=1, at=_now())
 
-        def task(conn: sqlite3.Connection) -> bool:
-            with in_transaction(conn):
-                known = conn.execute("SELECT 1 FROM edits WHERE key = ?", (edit.key,)).fetchone()
-                if known:
-                    return False
-                conn.execute(
-                    "INSERT INTO edits"
-                    " (key, kind, user, dataset, version, site, decision_key, body)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        *(edit.key, edit.kind.value, edit.user, edit.dataset, edit.version),
-                        *(edit.site, edit.decision_key, body),
-                    ),
-                )
-                _insert(conn, edit.key, first)
+        def task(conn: Connection) -> bool:
+            known = conn.execute("SELECT 1 FROM edits WHERE key = ?", (edit.key,)).fetchone()
+            if known:
+                return False
+            conn.execute(
+                "INSERT INTO edits (key, kind, user, dataset, version, site, decision_key, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(edit.key, edit.kind.value, edit.user, edit.dataset, edit.version),
+                    *(edit.site, edit.decision_key, body),
+                ),
+            )
+            _insert(conn, edit.key, first)
             return True
 
         if self._on_writer(task):
@@ -67,14 +63,13 @@ class SqliteEditStore:
         """See `EditStore.advance`."""
         key, made = record.edit.key, replace(step, number=record.step.number + 1, at=_now())
 
-        def task(conn: sqlite3.Connection) -> bool:
-            with in_transaction(conn):
-                (newest,) = conn.execute(
-                    "SELECT max(number) FROM edit_steps WHERE edit_key = ?", (key,)
-                ).fetchone()
-                if newest != record.step.number:
-                    return False
-                _insert(conn, key, made)
+        def task(conn: Connection) -> bool:
+            (newest,) = conn.execute(
+                "SELECT max(number) FROM edit_steps WHERE edit_key = ?", (key,)
+            ).fetchone()
+            if newest != record.step.number:
+                return False
+            _insert(conn, key, made)
             return True
 
         if not self._on_writer(task):
@@ -128,7 +123,7 @@ class SqliteEditStore:
         return found
 
 
-def _insert(conn: sqlite3.Connection, key: str, step: EditStep) -> None:
+def _insert(conn: Connection, key: str, step: EditStep) -> None:
     conn.execute(
         "INSERT INTO edit_steps (edit_key, number, state, operation, body) VALUES (?, ?, ?, ?, ?)",
         (

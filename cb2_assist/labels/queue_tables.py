@@ -1,16 +1,16 @@
-"""The queue in the tables of a SQLite label file."""
+"""The queue in the tables of a label database, the same for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cb2_assist.core.errors import LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Draw, Kind, Ood, Site, Suggestion, segment_id
-from cb2_assist.labels.connections import Readers, in_transaction
+from cb2_assist.labels.database import Connection, OnWriter, Readers
+from cb2_assist.labels.order_tables import OrderTables, within
 from cb2_assist.labels.queue_store import (
     LEASE_S,
     NO_ENDS,
@@ -26,7 +26,6 @@ from cb2_assist.labels.queue_store import (
     Tally,
     Waiting,
 )
-from cb2_assist.labels.sqlite_order import OnWriter, SqliteOrder, within
 
 _AS_FOUND = ("reason", "prior")
 """Columns that tell how far off the cursor was."""
@@ -70,38 +69,52 @@ _STATE = f"""CASE WHEN q.is_decided THEN 'decided'
  WHEN q.skips > 0 THEN 'skipped' ELSE 'open' END"""
 
 
-class SqliteQueueStore(SqliteOrder):
-    """A `QueueStore` that shares the readers and the writer thread of a label store."""
+class QueueTables(OrderTables):
+    """A `QueueStore` that shares the connections of a label store."""
 
-    def __init__(self, readers: Readers, on_writer: OnWriter) -> None:
-        """Nothing is read or written yet."""
+    def __init__(
+        self,
+        readers: Readers,
+        on_writer: OnWriter,
+        ahead_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+            readers: To read with.
+            on_writer: To write with.
+            ahead_s: How much later it is by the clock of the database, which is that of the queue:
+                with people's own clocks, one that is wrong would end the leases of the others.
+        """
         self._readers = readers
         self._on_writer = on_writer
+        self._ahead_s = ahead_s
 
     def begin_fill(
         self, scope: Scope, kind: Kind | None, judge: str, total: int, *, now: float
     ) -> Fill:
         """See `QueueStore.begin_fill`."""
+        now += self._ahead_s()
 
-        def task(conn: sqlite3.Connection) -> Fill:
-            with in_transaction(conn):
-                # one that reached its end, or ran with another model, starts again
-                conn.execute(
-                    "INSERT INTO queue_fills"
-                    " (dataset, version, scope, kind, judge, done, total, updated_at)"
-                    " VALUES (?, ?, ?, ?, ?, 0, ?, ?)"
-                    " ON CONFLICT (dataset, version, scope, kind) DO UPDATE SET"
-                    " done = CASE WHEN judge = excluded.judge AND total = excluded.total"
-                    "   AND done < total THEN done ELSE 0 END,"
-                    " judge = excluded.judge, total = excluded.total,"
-                    " updated_at = excluded.updated_at",
-                    (scope.dataset, scope.version, scope.text, kind or "", judge, total, now),
-                )
-                row = conn.execute(
-                    f"SELECT {_READ_FILL} FROM queue_fills"  # noqa: S608
-                    " WHERE dataset = ? AND version = ? AND scope = ? AND kind = ?",
-                    (scope.dataset, scope.version, scope.text, kind or ""),
-                ).fetchone()
+        def task(conn: Connection) -> Fill:
+            # one that reached its end, or ran with another model, starts again
+            conn.execute(
+                "INSERT INTO queue_fills"
+                " (dataset, version, scope, kind, judge, done, total, updated_at)"
+                " VALUES (?, ?, ?, ?, ?, 0, ?, ?)"
+                " ON CONFLICT (dataset, version, scope, kind) DO UPDATE SET"
+                " done = CASE WHEN queue_fills.judge = excluded.judge"
+                "   AND queue_fills.total = excluded.total"
+                "   AND queue_fills.done < queue_fills.total THEN queue_fills.done ELSE 0 END,"
+                " judge = excluded.judge, total = excluded.total,"
+                " updated_at = excluded.updated_at",
+                (scope.dataset, scope.version, scope.text, kind or "", judge, total, now),
+            )
+            row = conn.execute(
+                f"SELECT {_READ_FILL} FROM queue_fills"  # noqa: S608
+                " WHERE dataset = ? AND version = ? AND scope = ? AND kind = ?",
+                (scope.dataset, scope.version, scope.text, kind or ""),
+            ).fetchone()
             return _fill(row)
 
         return self._on_writer(task)
@@ -116,17 +129,17 @@ class SqliteQueueStore(SqliteOrder):
         ends: Mapping[str, str] = NO_ENDS,
     ) -> Added:
         """See `QueueStore.put`."""
+        now += self._ahead_s()
         rows = [_columns(i) for i in items]
 
-        def task(conn: sqlite3.Connection) -> Added:
-            with in_transaction(conn):
-                what = [_put(conn, fill_id, row, now) for row in rows]
-                (place,) = conn.execute(
-                    "UPDATE queue_fills SET done = ?, updated_at = ? WHERE id = ?"
-                    " RETURNING dataset, version",
-                    (done, now, fill_id),
-                ).fetchall()
-                _put_ends(conn, place, {**ends, **_own_ends(rows)})
+        def task(conn: Connection) -> Added:
+            what = [_put(conn, fill_id, row, now) for row in rows]
+            (place,) = conn.execute(
+                "UPDATE queue_fills SET done = ?, updated_at = ? WHERE id = ?"
+                " RETURNING dataset, version",
+                (done, now, fill_id),
+            ).fetchall()
+            _put_ends(conn, place, {**ends, **_own_ends(rows)})
             return Added(what.count("new"), what.count("updated"))
 
         return self._on_writer(task)
@@ -152,15 +165,16 @@ class SqliteQueueStore(SqliteOrder):
 
     def ask_again(self, asks: Sequence[Ask], *, now: float) -> int:
         """See `QueueStore.ask_again`."""
+        now += self._ahead_s()
 
-        def task(conn: sqlite3.Connection) -> int:
-            with in_transaction(conn):
-                return sum(_ask(conn, ask, now) for ask in asks)
+        def task(conn: Connection) -> int:
+            return sum(_ask(conn, ask, now) for ask in asks)
 
         return self._on_writer(task)
 
     def waiting(self, scope: Scope, *, now: float, user: str | None = None) -> list[Waiting]:
         """See `QueueStore.waiting`."""
+        now += self._ahead_s()
         where, values = within(scope)
         rows = self._readers.rows(
             "SELECT q.site, q.kind, q.score, q.confidence, q.skips, q.is_ood FROM queue_states q"  # noqa: S608
@@ -188,10 +202,10 @@ class SqliteQueueStore(SqliteOrder):
 
     def take(self, draw: NewDraw, *, now: float, lease_s: float = LEASE_S) -> Draw | None:
         """See `QueueStore.take`."""
+        now += self._ahead_s()
 
-        def task(conn: sqlite3.Connection) -> Draw | None:
-            with in_transaction(conn):
-                return _take(conn, draw, now, now + lease_s)
+        def task(conn: Connection) -> Draw | None:
+            return _take(conn, draw, now, now + lease_s)
 
         return self._on_writer(task)
 
@@ -229,8 +243,9 @@ class SqliteQueueStore(SqliteOrder):
 
     def renew(self, draw: Draw, *, now: float, lease_s: float = LEASE_S) -> None:
         """See `QueueStore.renew`."""
+        now += self._ahead_s()
 
-        def task(conn: sqlite3.Connection) -> None:
+        def task(conn: Connection) -> None:
             conn.execute(
                 "UPDATE queue_items SET lease_until = ? WHERE lease_draw = ?",
                 (now + lease_s, draw.id),
@@ -240,10 +255,10 @@ class SqliteQueueStore(SqliteOrder):
 
     def release(self, dataset: str, version: str, user: str, *, now: float) -> None:
         """See `QueueStore.release`."""
+        now += self._ahead_s()
 
-        def task(conn: sqlite3.Connection) -> None:
-            with in_transaction(conn):
-                _release(conn, dataset, version, user, now)
+        def task(conn: Connection) -> None:
+            _release(conn, dataset, version, user, now)
 
         self._on_writer(task)
 
@@ -259,21 +274,21 @@ class SqliteQueueStore(SqliteOrder):
         instead: QueueItem | None = None,
     ) -> None:
         """See `QueueStore.mark_stale`."""
+        now += self._ahead_s()
         row = None if instead is None else _columns(instead)
 
-        def task(conn: sqlite3.Connection) -> None:
-            with in_transaction(conn):
-                rows = conn.execute(
-                    "UPDATE queue_items SET stale = ?, lease_user = NULL, lease_until = NULL,"
-                    " lease_draw = NULL WHERE dataset = ? AND version = ? AND site = ?"
-                    " RETURNING id, fill",
-                    (reason, dataset, version, site),
-                ).fetchall()
-                for item, fill in rows:
-                    _note(conn, item, "stale", user, now, reason)
-                    if row is not None:
-                        _put(conn, fill, row, now)
-                        _put_ends(conn, (dataset, version), _own_ends([row]))
+        def task(conn: Connection) -> None:
+            rows = conn.execute(
+                "UPDATE queue_items SET stale = ?, lease_user = NULL, lease_until = NULL,"
+                " lease_draw = NULL WHERE dataset = ? AND version = ? AND site = ?"
+                " RETURNING id, fill",
+                (reason, dataset, version, site),
+            ).fetchall()
+            for item, fill in rows:
+                _note(conn, item, "stale", user, now, reason)
+                if row is not None:
+                    _put(conn, fill, row, now)
+                    _put_ends(conn, (dataset, version), _own_ends([row]))
 
         self._on_writer(task)
 
@@ -281,7 +296,8 @@ class SqliteQueueStore(SqliteOrder):
         self, scope: Scope | None = None, *, now: float, user: str | None = None
     ) -> list[Tally]:
         """See `QueueStore.tally`."""
-        where, values = ("1", {}) if scope is None else within(scope)
+        now += self._ahead_s()
+        where, values = ("TRUE", {}) if scope is None else within(scope)
         rows = self._readers.rows(
             f"SELECT q.dataset, q.version, q.kind, {_STATE} AS state, count(*),"  # noqa: S608
             f" min(q.scored_at) FROM queue_states q WHERE {where} GROUP BY 1, 2, 3, 4"
@@ -292,6 +308,7 @@ class SqliteQueueStore(SqliteOrder):
 
     def leases(self, dataset: str, version: str, *, now: float) -> list[Lease]:
         """See `QueueStore.leases`."""
+        now += self._ahead_s()
         rows = self._readers.rows(
             "SELECT q.site, q.lease_user, q.lease_until FROM queue_states q"
             " WHERE q.dataset = ? AND q.version = ? AND q.lease_until > ?"
@@ -299,10 +316,10 @@ class SqliteQueueStore(SqliteOrder):
             " ORDER BY q.lease_until, q.site",
             (dataset, version, now),
         )
-        return [Lease(*row) for row in rows]
+        return [Lease(site, user, until - self._ahead_s()) for site, user, until in rows]
 
 
-def _put(conn: sqlite3.Connection, fill_id: int, row: dict[str, Any], now: float) -> str:
+def _put(conn: Connection, fill_id: int, row: dict[str, Any], now: float) -> str:
     """Keep one site; returns what became of it."""
     known = conn.execute(
         f"SELECT id, segment, has_answer, stale, {', '.join(_AS_JUDGED)} FROM queue_states"  # noqa: S608
@@ -332,14 +349,15 @@ def _own_ends(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     return {r["site"]: r["joint"] for r in rows if r["joint"] is not None}
 
 
-def _put_ends(conn: sqlite3.Connection, place: tuple[str, str], ends: Mapping[str, str]) -> None:
+def _put_ends(conn: Connection, place: tuple[str, str], ends: Mapping[str, str]) -> None:
     conn.executemany(
-        "INSERT OR IGNORE INTO queue_ends (dataset, version, site, joint) VALUES (?, ?, ?, ?)",
+        "INSERT INTO queue_ends (dataset, version, site, joint)"
+        " VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
         [(*place, site, joint) for site, joint in ends.items()],
     )
 
 
-def _insert(conn: sqlite3.Connection, row: dict[str, Any]) -> None:
+def _insert(conn: Connection, row: dict[str, Any]) -> None:
     names, marks = ", ".join(row), ", ".join("?" * len(row))
     conn.execute(
         f"INSERT INTO queue_items ({names}) VALUES ({marks})",  # noqa: S608 - our own names
@@ -347,7 +365,7 @@ def _insert(conn: sqlite3.Connection, row: dict[str, Any]) -> None:
     )
 
 
-def _take(conn: sqlite3.Connection, draw: NewDraw, now: float, until: float) -> Draw | None:
+def _take(conn: Connection, draw: NewDraw, now: float, until: float) -> Draw | None:
     scope = draw.scope
     where = (scope.dataset, scope.version)
     free = conn.execute(
@@ -365,10 +383,10 @@ def _take(conn: sqlite3.Connection, draw: NewDraw, now: float, until: float) -> 
     if free is None or _draws_made(conn, *where, draw.user) != draw.number:
         return None
     _release(conn, *where, draw.user, now)
-    made = conn.execute(
+    (made,) = conn.execute(
         "INSERT INTO queue_draws (at, dataset, version, user, number, scope, strategy, floor,"
         " seed, n_open, place, explore, probability, site)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (
             now,
             *where,
@@ -380,11 +398,11 @@ def _take(conn: sqlite3.Connection, draw: NewDraw, now: float, until: float) -> 
             draw.seed,
             draw.n_open,
             draw.place,
-            draw.explore,
+            int(draw.explore),
             draw.probability,
             draw.site,
         ),
-    ).lastrowid
+    ).fetchone()
     conn.execute(
         "UPDATE queue_items SET lease_user = ?, lease_until = ?, lease_draw = ? WHERE id = ?",
         (draw.user, until, made, free[0]),
@@ -395,7 +413,7 @@ def _take(conn: sqlite3.Connection, draw: NewDraw, now: float, until: float) -> 
     )
 
 
-def _release(conn: sqlite3.Connection, dataset: str, version: str, user: str, now: float) -> None:
+def _release(conn: Connection, dataset: str, version: str, user: str, now: float) -> None:
     rows = conn.execute(
         "UPDATE queue_items SET lease_user = NULL, lease_until = NULL, lease_draw = NULL"
         " WHERE dataset = ? AND version = ? AND lease_user = ? RETURNING id",
@@ -406,7 +424,7 @@ def _release(conn: sqlite3.Connection, dataset: str, version: str, user: str, no
 
 
 def _note(
-    conn: sqlite3.Connection, item: int, what: str, user: str | None, now: float, detail: str
+    conn: Connection, item: int, what: str, user: str | None, now: float, detail: str
 ) -> None:
     conn.execute(
         "INSERT INTO queue_trail (at, item, what, user, detail) VALUES (?, ?, ?, ?, ?)",
@@ -414,7 +432,7 @@ def _note(
     )
 
 
-def _draws_made(conn: sqlite3.Connection, dataset: str, version: str, user: str) -> int:
+def _draws_made(conn: Connection, dataset: str, version: str, user: str) -> int:
     (n,) = conn.execute(
         "SELECT count(*) FROM queue_draws WHERE dataset = ? AND version = ? AND user = ?",
         (dataset, version, user),
@@ -422,7 +440,7 @@ def _draws_made(conn: sqlite3.Connection, dataset: str, version: str, user: str)
     return int(n)
 
 
-def _ask(conn: sqlite3.Connection, ask: Ask, now: float) -> int:
+def _ask(conn: Connection, ask: Ask, now: float) -> int:
     """Ask unless that waits already; returns how many rows were written."""
     values = {
         "at": now,

@@ -1,32 +1,22 @@
-"""What the order of a queue rests on, in the tables of a SQLite label file."""
+"""What the order of a queue rests on, in the tables of a label database."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol, TypeVar
 
 from cb2_assist.core.records import Kind, Verdict
-from cb2_assist.labels.connections import Readers, in_transaction
+from cb2_assist.labels.database import Connection, OnWriter, Readers
 from cb2_assist.labels.queue_store import Answered, DrawnAtRandom, Scope, SiteSignals
 
-T = TypeVar("T")
 
-
-class OnWriter(Protocol):
-    """Runs a task on the one thread that writes, and waits for it."""
-
-    def __call__(self, task: Callable[[sqlite3.Connection], T]) -> T:
-        """What the task returned."""
-
-
-class SqliteOrder:
+class OrderTables:
     """The part of a `QueueStore` that strategies and estimates need."""
 
     _readers: Readers
     _on_writer: OnWriter
+    _ahead_s: Callable[[], float]
 
     def put_signals(self, dataset: str, version: str, signals: Mapping[str, SiteSignals]) -> None:
         """See `QueueStore.put_signals`."""
@@ -40,18 +30,17 @@ class SqliteOrder:
         if not rows:
             return
 
-        def task(conn: sqlite3.Connection) -> None:
-            with in_transaction(conn):
-                conn.executemany(
-                    "INSERT INTO queue_signals"
-                    " (dataset, version, site, score, contact, small, big, views, embedding)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT (dataset, version, site) DO UPDATE SET"
-                    " score = excluded.score, contact = excluded.contact,"
-                    " small = excluded.small, big = excluded.big,"
-                    " views = excluded.views, embedding = excluded.embedding",
-                    rows,
-                )
+        def task(conn: Connection) -> None:
+            conn.executemany(
+                "INSERT INTO queue_signals"
+                " (dataset, version, site, score, contact, small, big, views, embedding)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (dataset, version, site) DO UPDATE SET"
+                " score = excluded.score, contact = excluded.contact,"
+                " small = excluded.small, big = excluded.big,"
+                " views = excluded.views, embedding = excluded.embedding",
+                rows,
+            )
 
         self._on_writer(task)
 
@@ -72,14 +61,14 @@ class SqliteOrder:
 
     def set_order(self, scope: Scope, strategy: str, *, now: float) -> None:
         """See `QueueStore.set_order`."""
+        now += self._ahead_s()
 
-        def task(conn: sqlite3.Connection) -> None:
-            with in_transaction(conn):
-                conn.execute(
-                    "INSERT INTO queue_orders (at, dataset, version, scope, strategy)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    (now, scope.dataset, scope.version, scope.text, strategy),
-                )
+        def task(conn: Connection) -> None:
+            conn.execute(
+                "INSERT INTO queue_orders (at, dataset, version, scope, strategy)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (now, scope.dataset, scope.version, scope.text, strategy),
+            )
 
         self._on_writer(task)
 
