@@ -231,7 +231,8 @@ class Assistant:
 
     def also_called(self, suggestion_id: str, name: str) -> None:
         """Give a recent suggestion a second id under which its views are found."""
-        self._pipeline.also_called(suggestion_id, name)
+        for pipeline in self._models.pipelines:
+            pipeline.also_called(suggestion_id, name)
 
     def picture_of(self, suggestion_id: str, view: str) -> tuple[str, bytes] | None:
         """SHA-256 of what the model saw, and one view of it as PNG; None when not in memory."""

@@ -159,7 +159,7 @@ class History:
         Raises:
             DatasetError: The server does not answer.
         """
-        self._graph.is_latest(SegmentId(root))
+        self._graph.life_of(SegmentId(root))
 
     def edits(self, root: int) -> list[Edit]:
         """Every edit in the past of an object, oldest first.
