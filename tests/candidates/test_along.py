@@ -101,7 +101,7 @@ def test_of_odd_places_that_one_view_shows_the_most_telling_is_kept() -> None:
     places = [
         Place(PointNm(700, 1000, 600), Why.LONG_EDGE),
         Place(PointNm(800, 1000, 600), Why.BRANCH),
-        Place(PointNm(300, 1000, 600), Why.BRANCH),
+        Place(PointNm(380, 1000, 600), Why.BRANCH),
     ]
     cuts = [c for c in found(tube(80.0), *places) if c.site.kind is Kind.CUT]
     assert [Why.LONG_EDGE.value in c.reason for c in cuts] == [True, False]
