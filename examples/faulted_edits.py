@@ -2,11 +2,11 @@
 
     python examples/faulted_edits.py [N] [SEED]
 
-A stand-in CAVE server serves the demo. N edits (500) are made in it over HTTP, each while something
-goes wrong: a gateway hides the answer (502, 503, 504) of an edit that was made or of one that was
-not, the answer breaks off, it comes after the deadline, the program is killed just before or just
-after the request, and the look-up afterwards fails too. In the end the server's own log is held
-against what the program believes. Prints how often each fault was met, then
+A stand-in CAVE server serves a small made-up volume. N edits (500) are made in it over HTTP, each
+while something goes wrong: a gateway hides the answer (502, 503, 504) of an edit that was made or
+of one that was not, the answer breaks off, it comes after the deadline, the program is killed just
+before or just after the request, or the look-up afterwards fails too. In the end the server's own
+log is held against what the program believes. Prints how often each fault was met, then
 
     500 edits (261 joins, 239 cuts), 500 under a fault: lost 0, repeated 0
 """
@@ -26,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from cb2_assist.core.edits import Anchor, Anchors, Edit, EditDone, EditKind, EditRecord, EditState
 from cb2_assist.core.errors import AssistError
@@ -33,7 +34,10 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.cave.edits import CaveEditor
 from cb2_assist.datasets.cave.source import CaveSource
+from cb2_assist.datasets.importer import grid_of
+from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.registry import open_dataset
+from cb2_assist.datasets.writer import Description, Volume, write_dataset
 from cb2_assist.decisions.edits import EditFlow
 from cb2_assist.labels.edit_store import EditStore
 from cb2_assist.labels.store import labels_url, open_store
@@ -240,13 +244,29 @@ def _held_against(cave: StandIn, made: list[EditRecord], result: Result) -> Resu
     return result
 
 
+def _tissue(folder: Path) -> Path:
+    """60 cells of 16 nm voxels with dark membranes; dataset.toml of it."""
+    shape, rng = (96, 96, 64), np.random.default_rng(0)
+    seeds = rng.uniform(0, shape, (60, 3))
+    voxels = np.stack(np.indices(shape), axis=-1)
+    away, cell = KDTree(seeds).query(voxels, k=2)
+    em = np.clip(40 + 20 * (away[..., 1] - away[..., 0]), 40, 200) + rng.normal(0, 8, shape)
+    volume = Volume(
+        grid_of((16.0, 16.0, 16.0), (0.0, 0.0, 0.0)),
+        np.asfortranarray(em.clip(1, 255).astype(np.uint8)),
+        np.asfortranarray(cell[..., 0].astype(np.uint64) + 1),
+    )
+    about = Description("cells", "other", "CC0 1.0", "made up")
+    return write_dataset(folder, volume, about, mesh_min_voxels=10**9)
+
+
 def main(words: Sequence[str]) -> int:
-    """Run it on the demo."""
+    """Run it on a made-up volume."""
     n, seed = (*map(int, words), *(500, 0)[len(words) :])
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ["XDG_DATA_HOME"] = str(home / "data")
-        local = open_dataset("demo", None)
+        local = open_dataset_file(_tissue(home / "cells"))
         try:
             with StandIn.of(local) as cave:
                 os.environ["CAVE_TOKEN"] = cave.token

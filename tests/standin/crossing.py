@@ -7,6 +7,7 @@ along y and is one object with the far piece of neurite 1; neurite 3 runs along 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,18 @@ def _write(folder: Path, kind: str, voxels: NDArray[np.generic]) -> None:
     volume = CloudVolume(f"file://{folder}", info=info, compress="gzip", progress=False)
     volume.commit_info()
     volume[:, :, :] = voxels
+
+
+@functools.cache
+def crossing_parts() -> dict[int, tuple[int, tuple[float, float, float]]]:
+    """Of each supervoxel: which neurite it is of, and a point in it, nm."""
+    ids = NodeIds.for_chunks([n // c for n, c in zip(SHAPE, CHUNK, strict=True)])
+    supervoxels, owner = _supervoxels(_pieces(), ids)
+    names, first = np.unique(supervoxels.ravel(), return_index=True)
+    out = {}
+    for node, at in zip(names.tolist(), first.tolist(), strict=True):
+        x, y, z = (
+            (float(v) + 0.5) * r for v, r in zip(np.unravel_index(at, SHAPE), NM, strict=True)
+        )
+        out[node] = owner.get(node, 0), (x, y, z)
+    return out

@@ -1,0 +1,128 @@
+"""Edits of a graph from the page, with real keys: applied, seen in the viewer, taken back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from browser_harness import ServerProcess, Tab
+from cave_worlds import CaveWorld, cave_world, own_home
+
+from cb2_assist.core.edits import EditState
+from cb2_assist.labels.store import labels_url, open_store
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+WAITING = """(state) => {
+  const row = document.querySelector("cb2-edits li");
+  return row && row.dataset.state === state;
+}"""
+ROOT = (
+    "(old) => cb2.page.view.list && cb2.page.view.list.segment !== old && !cb2.page.view.busy_with"
+)
+
+Start = Callable[..., tuple[ServerProcess, str]]
+
+
+@pytest.fixture
+def world(tmp_path: Path, neurites_file: Path) -> Iterator[CaveWorld]:
+    with own_home(tmp_path), cave_world(tmp_path, neurites_file) as made:
+        yield made
+
+
+@pytest.fixture
+def start(tmp_path: Path, world: CaveWorld, tiny_model_folder: Path) -> Iterator[Start]:
+    started: list[ServerProcess] = []
+
+    def run(mode: str) -> tuple[ServerProcess, str]:
+        labels = labels_url(tmp_path / "labels.sqlite")
+        command = [sys.executable, "-m", "cb2_assist", "--dataset-file", str(world.file)]
+        options = ["--model", str(tiny_model_folder), "--device", "cpu", "--labels", labels]
+        where = ["--at", "485,365,725", "--no-browser", "--user", "ada", "--apply", mode]
+        process = ServerProcess([*command, *options, *where], tmp_path / "server.log").start()
+        started.append(process)
+        return process, labels
+
+    yield run
+    for process in started:
+        process.stop()
+
+
+def proposed(tab: Tab) -> str:
+    """Ask about the dumbbell; its object, with the join to the partner selected."""
+    tab.page.set_default_timeout(180_000)  # the first p waits for the network to be loaded
+    tab.point_at()
+    tab.propose()
+    tab.page.locator('[role=option][data-kind="join"]').first.click()
+    tab.settle()
+    return tab.snapshot["list"]["segment"]
+
+
+def records(labels: str) -> list:
+    with open_store(labels, read_only=True) as store:
+        return store.edits.records(dataset="mini")
+
+
+def test_an_accepted_join_is_applied_seen_and_undone(browser, world, start) -> None:
+    process, labels = start("live")
+    tab = Tab.open(browser, process.url)
+    before = proposed(tab)
+    partner = tab.row(tab.selected_id)["partner"]
+    tab.decide("f")
+    assert "applied in 3 s" in tab.status
+    # one neuron: in the graph, in the store, on the list, in the viewer
+    tab.until(ROOT, before)
+    tab.wait_for_viewer()
+    (record,) = records(labels)
+    (merged,) = record.step.new_roots
+    assert record.state is EditState.APPLIED
+    assert world.cave.deployment.editor.operations[record.step.operation].is_merge
+    assert tab.snapshot["list"]["segment"] == str(merged)
+    state = tab.viewer_state()
+    assert str(merged) in state["segments"]
+    assert not {before, partner} & set(state["segments"])
+    picture = process.log_path.with_name("merged.png")
+    tab.page.screenshot(path=picture)
+    # and two again
+    tab.press("u")
+    tab.until(ROOT, str(merged))
+    tab.wait_for_viewer()
+    undo = world.cave.deployment.editor.operations[max(world.cave.deployment.editor.operations)]
+    assert undo.undoes == record.step.operation
+    assert {r.state for r in records(labels)} == {EditState.UNDONE, EditState.APPLIED}
+    now = tab.snapshot["list"]["segment"]
+    assert int(now) in undo.after
+    state = tab.viewer_state()
+    assert now in state["segments"]
+    assert str(merged) not in state["segments"]
+    assert tab.verdicts == {}
+    tab.page.close()
+    assert tab.faults == []
+
+
+def test_u_within_the_grace_sends_nothing_and_y_applies_what_is_staged(
+    browser, world, start
+) -> None:
+    process, labels = start("live")
+    tab = Tab.open(browser, process.url)
+    proposed(tab)
+    tab.decide("f")
+    tab.decide("u")
+    assert "was not applied" in tab.status
+    assert world.cave.deployment.editor.operations == {}
+    tab.page.close()
+    process.stop()
+    process, labels = start("stage")
+    tab = Tab.open(browser, process.url)
+    before = proposed(tab)
+    tab.decide("f")
+    tab.until(WAITING, "staged")
+    assert world.cave.deployment.editor.operations == {}
+    tab.press("y")
+    tab.until(ROOT, before)
+    assert [o.is_merge for o in world.cave.deployment.editor.operations.values()] == [True]
+    assert records(labels)[-1].state is EditState.APPLIED
+    tab.page.close()
+    assert tab.faults == []
