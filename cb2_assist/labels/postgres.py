@@ -197,8 +197,8 @@ class PostgresLabelStore(EventTables):
         if self._ahead:
             which = "behind" if self._ahead > 0 else "ahead of"
             self._notices += (
-                f"The clock of this computer is {abs(self._ahead):.0f} s {which} that of the server "
-                f"of {self._name}, which counts for leases and for when a label was recorded. Set "
+                f"The clock of this computer is {abs(self._ahead):.0f} s {which} that of the server"
+                f" of {self._name}, which counts for leases and for when a label was recorded. Set "
                 "it right: times at which you decide are taken from it.",
             )
 
