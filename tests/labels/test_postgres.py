@@ -25,7 +25,7 @@ from cb2_assist.core.records import Verdict
 from cb2_assist.decisions.log import DecisionLog
 from cb2_assist.labels.copying import copy_labels
 from cb2_assist.labels.postgres import PostgresLabelStore
-from cb2_assist.labels.postgres_schema import columns
+from cb2_assist.labels.postgres_schema import columns, parts
 from cb2_assist.labels.postgres_sql import to_postgres
 from cb2_assist.labels.queue_store import LEASE_S, Ask, SiteSignals
 from cb2_assist.labels.schema import MIGRATIONS, Migration
@@ -154,7 +154,8 @@ class TestTables:
         postgres.sql("INSERT INTO notes (\"user\", event, weight) VALUES ('ada', 1, 0.5)", schema)
         assert postgres.sql("SELECT id, weight FROM notes", schema) == [(1, 0.5)]
         monkeypatch.undo()
-        columns.cache_clear()
+        for cached in (columns, parts):
+            cached.cache_clear()
         with pytest.raises(LabelError, match=r"newer cb2-assist .*Upgrade"):
             PostgresLabelStore(url)
 
