@@ -431,6 +431,8 @@ def run_server(
                 blind_share=options.blind_share,
             ),
         )
+        if n := log.undelivered:
+            say(f"{n} events wait on this computer for {store.place}; start again to deliver them")
 
 
 def _applying(

@@ -123,6 +123,13 @@ class Cluster:
             done = conn.execute(statement)
             return done.fetchall() if done.description else []
 
+    def script(self, statements: str) -> None:
+        """Run several statements, all or none."""
+        import psycopg
+
+        with psycopg.connect(self.url()) as conn:
+            conn.execute(statements)
+
     def new_schema(self) -> str:
         """An empty one, which is made much faster than a database; returns its name."""
         name = f"labels_{next(self._numbers)}"

@@ -54,7 +54,12 @@ def _say(text: str) -> None:
     help="Default: the port last used with this label file, any free one if taken.",
 )
 @click.option("--no-browser", is_flag=True, help="Do not open the browser.")
-@click.option("--labels", metavar="URL", help="Default: one sqlite file per dataset and user.")
+@click.option(
+    "--labels",
+    metavar="URL",
+    help="Default: one sqlite file per dataset and user. A team: postgresql://USER@HOST/DATABASE; "
+    "the password from the environment (CB2_LABELS_PASSWORD, PGPASSWORD) or ~/.pgpass.",
+)
 @model_options
 @click.option("--user", type=UserName(), help="Name on the labels. Default: your login name.")
 @click.option("--keys", default="default", show_default=True, metavar="PRESET", help="Key preset.")

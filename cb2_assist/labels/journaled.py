@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, RLock, Thread, current_thread
+from threading import Event, Lock, RLock, Thread, current_thread
 from types import TracebackType
 from typing import Self
 
@@ -29,6 +29,8 @@ FIRST_OWN_ID = 2**52
 
 _RETRY_S = 5.0
 _MOST_KNOWN = 500
+_PATIENCE_S = 2.0
+"""A server that does not answer must not keep a program from ending."""
 
 
 class JournaledStore:
@@ -45,7 +47,7 @@ class JournaledStore:
             retry_s: How often the server is tried while it is away.
         """
         self._store, self._journal, self._retry_s = store, journal, retry_s
-        self._lock = RLock()
+        self._lock, self._telling = RLock(), Lock()
         self._is_away, self._is_closed = False, Event()
         self._own: list[LabelEvent] = []
         self._keys: dict[int, str] = {}
@@ -84,8 +86,7 @@ class JournaledStore:
             text = self._deliver()
         except LabelError:
             return False
-        if self._on_news is not None and text:
-            self._on_news(text, not self._journal.refused())
+        self._tell(text, is_good=not self._journal.refused(), while_away=False)
         return True
 
     def _deliver(self) -> str:
@@ -140,15 +141,21 @@ class JournaledStore:
             self._thread.start()
 
     def _try_again(self, error: LabelError) -> None:
-        if self._on_news is not None:
-            self._on_news(
-                f"{error} Verdicts are kept on this computer and delivered when it is back; q has "
-                "to wait for it.",
-                False,
-            )
+        self._tell(
+            f"{error} Verdicts are kept on this computer and delivered when it is back; q has to "
+            "wait for it.",
+            is_good=False,
+            while_away=True,
+        )
         while not self._is_closed.wait(self._retry_s):
             if self.deliver():
                 return
+
+    def _tell(self, text: str, *, is_good: bool, while_away: bool) -> None:
+        """One after the other, and nothing that does not hold any more."""
+        with self._telling:
+            if text and self._on_news is not None and self._is_away is while_away:
+                self._on_news(text, is_good)
 
     # -- writing
 
@@ -350,7 +357,7 @@ class JournaledStore:
         self._is_closed.set()
         thread = self._thread
         if thread is not None and thread is not current_thread():
-            thread.join()
+            thread.join(_PATIENCE_S)
         self._store.close()
 
     def __enter__(self) -> Self:

@@ -32,6 +32,8 @@ from cb2_assist.labels.team_url import TeamUrl, driver, team_url
 T = TypeVar("T")
 
 _CLOCK = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+_PATIENCE_S = 3.0
+"""How long `close` waits for a write in progress, which a server may never answer."""
 _SAME_TIME_S = 2.0
 """Clocks of two machines differ by so much without being wrong."""
 
@@ -157,9 +159,12 @@ class PostgresLabelStore(EventTables):
 
     def close(self) -> None:
         """See `LabelStore.close`."""
-        with self._writing:
-            self._is_closed = True
-            self._drop_writer()
+        self._is_closed = True
+        if self._writing.acquire(timeout=_PATIENCE_S):
+            try:
+                self._drop_writer()
+            finally:
+                self._writing.release()
         self._readers.close()
 
     def __enter__(self) -> Self:
@@ -204,8 +209,8 @@ class PostgresLabelStore(EventTables):
         if self._ahead:
             which = "behind" if self._ahead > 0 else "ahead of"
             self._notices += (
-                f"The clock of this computer is {abs(self._ahead):.0f} s {which} the clock of "
-                f"the server of {self._name}, which counts for leases and labels. Set "
+                f"The clock of this computer is {abs(self._ahead):.0f} s {which} that of the server"
+                f" of {self._name}, which counts for leases and for when a label was recorded. Set "
                 "it right: times at which you decide are taken from it.",
             )
 

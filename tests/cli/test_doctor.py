@@ -204,7 +204,7 @@ def test_a_label_file_that_is_none_is_told(tmp_path) -> None:
         other.execute("CREATE TABLE x (y)")
     other.close()
     assert "another program" in found(labels=labels_url(path))["labels"].text
-    assert failed(found(labels="postgresql://x")) == {"labels"}
+    assert failed(found(labels="postgresql://u:secret@x/y")) == {"labels"}
 
 
 def test_labels_on_a_network_folder_are_told(tmp_path, monkeypatch) -> None:

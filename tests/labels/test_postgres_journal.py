@@ -10,6 +10,7 @@ import pytest
 from contracts.label_store import LabelStoreContract
 from label_makers import DATASET, USER, VERSION, decision, suggestion
 from nursery import Nursery
+from page_fakes import wait_until
 
 from cb2_assist.core.errors import DecisionError, LabelsUnreachableError
 from cb2_assist.core.records import Verdict
@@ -96,6 +97,7 @@ def test_work_goes_on_without_the_server_and_is_delivered_in_order(
         assert log.undo(idempotency_key="undo 4").target == first.id, "one of before"
         assert log.event(first.id) == first
         assert log.undelivered == len(journal.waiting()) == 8
+        wait_until(lambda: news, 60)
         assert not store.deliver()
         with pytest.raises(LabelsUnreachableError):
             store.queue.fills(DATASET, VERSION)

@@ -275,7 +275,8 @@ class TestUrl:
     @pytest.mark.parametrize(
         ("url", "says"),
         [
-            ("postgresql://u:secret@h/db", "PostgreSQL are not supported by this version"),
+            ("postgresql://u:secret@h/db", "holds a password"),
+            ("mysql://u:secret@h/db", "starts with sqlite:///"),
             ("mysql://h/db", "starts with sqlite:///"),
             ("labels.sqlite", "starts with sqlite:///"),
             ("sqlite://labels.sqlite", "names no file"),
