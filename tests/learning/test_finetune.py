@@ -127,6 +127,7 @@ def test_with_base_data_more_is_fitted_and_what_is_forgotten_is_measured(
         replay=(base_part(tmp_path / "base"),),
         held_out=0.05,
         level="decision",
+        steps=3,
     )
     report = run_finetune(plan, str)
     assert set(report["base"]) == {"join", "cut"}
