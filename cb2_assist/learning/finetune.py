@@ -85,6 +85,7 @@ class Plan:
         replay_below_z: Of those dataset files only contacts below this voxel plane.
         replay_share: Of every batch.
         level: One of `finetune_fit.LEVELS`, or ``auto``.
+        steps: Of the optimiser, above ``head``.
         held_out: Share of the labels.
         name: On the card; empty makes one.
         seed: Of everything random.
@@ -97,6 +98,7 @@ class Plan:
     replay_below_z: int | None = None
     replay_share: float = 0.5
     level: str = "auto"
+    steps: int = 300
     held_out: float = 0.25
     name: str = ""
     seed: int = 0
@@ -203,7 +205,8 @@ class _Run:
         level = level_for(self.learnt, replay) if plan.level == "auto" else plan.level
         if level == "head":
             replay = None
-        self.fit_plan = FitPlan(level, plan.replay_share if replay else 0.0, seed=plan.seed)
+        share = plan.replay_share if replay else 0.0
+        self.fit_plan = FitPlan(level, share, plan.steps, seed=plan.seed)
         self.replay = replay
 
     def result(self) -> Document:
@@ -295,7 +298,7 @@ class _Run:
 
     def _card(self, scales: Document, told: Document) -> Document:
         plan, parent = self.plan, self.model.card
-        carried = {
+        carried: Document = {
             k: parent[k] for k in ("trained_on", "views_by_species", "limits") if k in parent
         }
         return {
@@ -397,7 +400,9 @@ class _Run:
         if self.replay is None:
             return "not replayed: so few labels bear the heads alone. It measures what is forgotten"
         share = self.fit_plan.replay_share
-        return f"{len(self.replay)} decisions, {share:.0%} of every batch"
+        none = [k.value for i, k in enumerate(Kind) if not (self.replay.task == i).any()]
+        note = f"; none of {' and '.join(none)}s: what those became is not measured" if none else ""
+        return f"{len(self.replay)} decisions, {share:.0%} of every batch{note}"
 
     def _write(
         self, net: MultiTaskViT, ood: OodReference, card: Document, document: Document

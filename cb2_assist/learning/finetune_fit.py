@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,7 +151,7 @@ def _fit_heads(net: MultiTaskViT, labels: Tokens, fold: Rows) -> MultiTaskViT:
         answer = labels.answer[rows]
         if min(answer.sum(), (~answer).sum()) < LEAST:
             continue
-        head = out.heads[TASKS[index]]
+        head: Any = out.heads[TASKS[index]]  # a linear layer; torch says a module
         before = np.append(
             head.weight.detach().double().numpy()[0], head.bias.detach().double().numpy()
         )
@@ -261,7 +262,7 @@ def _fit_layers(net: MultiTaskViT, labels: Tokens, replay: Tokens, plan: FitPlan
             total = total + _loss(out, some, weight, plan, rng) * len(some) / plan.batch
         pull = sum(((p - was) ** 2).sum() for p, was in moving)
         optimizer.zero_grad(set_to_none=True)
-        (total + plan.hold * pull).backward()
+        (total + plan.hold * pull).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([p for p, _ in moving], 1.0)
         optimizer.step()
     for parameter in out.parameters():

@@ -227,7 +227,8 @@ def _each_site_once(given: Iterable[Collected], left_out: Counter[str]) -> list[
     sites: dict[tuple[str, str, tuple[int, ...]], list[Collected]] = defaultdict(list)
     for row in given:
         place = tuple(round(v) for v in row.point_nm)
-        key = row.key if row.point_nm == (0.0, 0.0, 0.0) else ""
+        is_unknown = isinstance(row.stored, StoredDecision) and not any(row.point_nm)
+        key = row.key if is_unknown else ""
         sites[f"{row.dataset}{key}", row.kind.value, place].append(row)
     out = []
     for rows in sites.values():

@@ -7,19 +7,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures_model import EXTENT_NM, TINY_VIEWS, tiny_model
-from labels_with_views import write_labels
+from beads import bead_dataset
+from fixtures_model import EXTENT_NM, tiny_model
+from label_makers import decision
+from labels_with_views import stack, write_labels
 
 from cb2_assist.core.errors import AssistError, DatasetError, ModelError, UsageError
-from cb2_assist.core.records import Kind
-from cb2_assist.labels.store import open_store
+from cb2_assist.core.records import Kind, Verdict
+from cb2_assist.labels.store import NewEvent, open_store
 from cb2_assist.learning import finetune_cache
 from cb2_assist.learning.evaluate import Request, evaluate
 from cb2_assist.learning.export import export_labels
 from cb2_assist.learning.finetune import Plan, run_finetune
 from cb2_assist.learning.finetune_labels import Source, collect
+from cb2_assist.learning.finetune_tokens import Tokens, answers, tokens_of_inputs
 from cb2_assist.model.card import ViewSpec, check_card
 from cb2_assist.model.checkpoint import load_model
+from cb2_assist.model.inputs import network_input
+from cb2_assist.model.network import N_TOKENS
+from cb2_assist.model.predictor import Predictor
 from cb2_assist.views.features import FEATURE_NAMES
 from cb2_assist.views.surroundings import CONTACT_NAMES, SHAPE
 
@@ -127,6 +133,7 @@ def test_with_base_data_more_is_fitted_and_what_is_forgotten_is_measured(
         replay=(base_part(tmp_path / "base"),),
         held_out=0.05,
         level="decision",
+        steps=3,
     )
     report = run_finetune(plan, str)
     assert set(report["base"]) == {"join", "cut"}
@@ -204,11 +211,6 @@ def test_two_people_on_one_site_count_once_and_not_at_all_when_they_disagree(tmp
 
 def write_again(path: Path, user: str, kind: Kind, accepted: float = 0.0) -> None:
     """Another person on the same two sites, without views."""
-    from label_makers import decision
-
-    from cb2_assist.core.records import Verdict
-    from cb2_assist.labels.store import NewEvent
-
     with open_store(f"sqlite:///{path}") as store:
         seen = {e.decision.suggestion.id: e.decision for e in store.events() if e.decision}
         verdict = Verdict.ACCEPT if accepted else Verdict.REJECT
@@ -247,5 +249,40 @@ def test_a_damaged_export_is_named_by_its_line(tiny_model_folder, tmp_path):
         collect(Source())
 
 
-def test_the_tiny_model_sees_what_the_labels_were_made_with():
-    assert TINY_VIEWS.extent_nm == EXTENT_NM
+def test_what_is_fitted_and_measured_is_what_the_program_will_answer(tiny_model_folder):
+    model = load_model(tiny_model_folder)
+    stacks = [stack(k, is_true=k > 1) for k in range(3)]
+    kinds = [Kind.JOIN, Kind.CUT, Kind.JOIN]
+    predictor = Predictor(model, threads=1, backend="torch")
+    try:
+        wanted = [(o.logit, o.embedding) for o in predictor.predict(stacks, kinds)]
+    finally:
+        predictor.close()
+    tokens = tokens_of_inputs(
+        model.network,
+        [network_input(s, model.views.image_px) for s in stacks],
+        np.ones((3, N_TOKENS), bool),
+        np.array([0, 1, 0]),
+        np.ones(3, bool),
+    )
+    logits, embeddings = answers(model.network, tokens)
+    assert logits == pytest.approx([logit for logit, _ in wanted], abs=1e-4)
+    assert embeddings == pytest.approx(np.stack([e for _, e in wanted]), abs=1e-4)
+
+
+def test_base_data_is_made_from_a_dataset_with_truth_and_seen_once(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    dataset = bead_dataset(tmp_path / "beads")
+    model = load_model(tiny_model_folder)
+
+    def replay() -> tuple[Tokens, np.ndarray]:
+        return finetune_cache.replay_tokens(
+            (dataset,), None, model, model.network, tmp_path, seed=0, say=str
+        )
+
+    tokens, group = replay()
+    assert len(tokens) == len(group) > 10
+    monkeypatch.setattr(finetune_cache, "tokens_of_part", None)
+    again, _ = replay()
+    assert (again.views == tokens.views).all()
