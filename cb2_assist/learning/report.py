@@ -295,21 +295,23 @@ def _remaining(store: LabelStore, read: _Read) -> Entry:
     now = time.time()
     try:
         queue = store.queue
-        places = sorted({(t.dataset, t.version) for t in queue.tally(now=now)})
+        tally = queue.tally(now=now)
     except LabelError as e:
         return {"parts": [], "reason": str(e)}
     parts = []
-    for name, version in places:
-        if read.dataset not in (None, name):
+    for place in sorted({(t.dataset, t.version) for t in tally}):
+        if read.dataset not in (None, place[0]):
             continue
-        scope = default_scope(queue.fills(name, version), name, version)
+        kinds = {t.kind.value for t in tally if (t.dataset, t.version) == place}
+        scope = default_scope(queue.fills(*place), *place)
+        found = missed_in(queue, scope, now=now, with_history=True)
         parts.append(
             {
-                "dataset": name,
-                "version": version,
+                "dataset": place[0],
+                "version": place[1],
                 "scope": scope.words,
                 "strategy": queue.order(scope) or DEFAULT_STRATEGY,
-                "kinds": missed_in(queue, scope, now=now, with_history=True),
+                "kinds": {kind: e for kind, e in found.items() if kind in kinds},
             }
         )
     reason = "" if parts else "Nothing was queued, so there is nothing to estimate from."

@@ -179,11 +179,11 @@ def learning_charts(result: Entry) -> dict[str, Chart]:
     if len(points) > 1:
         top = _round_top(points[-1]["labels"])
         made["learning-curve"] = Chart(
-            "Learning curve: agreement with the model in force",
+            "Learning curve: answers as the model",
             "labels",
-            "answers as the model",
+            "share",
             [_model_curve(m, top) for m in models],
-            note="All labels, whatever way their site was chosen; bars: 95 % (Wilson)",
+            note="All labels; bars: 95 % (Wilson)",
             x_ticks=_ticks(top),
         )
     for number, part in enumerate(result["remaining"]["parts"]):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -333,9 +334,10 @@ class QueueWalk:
             return "Edits have joined what a site of the queue asked about; it is closed."
         item = self._queue.item(*self._at, old)
         assert item is not None
-        found = self._suggest_at(replace(item.suggestion, site=moved.site))
-        name = moved.site.key(*self._at)
-        items = [i for i in items_of(found, Scope(*self._at)) if i.suggestion.id == name]
+        name, items = moved.site.key(*self._at), []
+        with suppress(*_GONE):
+            found = self._suggest_at(replace(item.suggestion, site=moved.site))
+            items = [i for i in items_of(found, Scope(*self._at)) if i.suggestion.id == name]
         self._queue.put_signals(*self._at, signals_of(self._assistant, items))
         instead = next(iter(items), None)
         self._queue.mark_stale(*self._at, old, str(moved), user=user, now=now, instead=instead)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ class TestCurve:
         )
         document = report(store)
         ET.fromstring(pictures(document)["learning-curve"])
-        assert "![Learning curve: agreement with the model in force]" in markdown(document)
+        assert "![Learning curve: answers as the model]" in markdown(document)
         text = methods(document)
         assert "The learning curve of cb2a-tiny (abababab) rests on 60 labels" in text
         assert "on the 60 sites drawn at random with 0.750" in text
@@ -97,19 +98,21 @@ class TestCurve:
 
 class TestLeft:
     @pytest.fixture
-    def queued(self, store):
+    def queued(self, store, monkeypatch):
         """60 sites of which every fifth is true; all but 10 drawn at random and answered."""
         fill = store.queue.begin_fill(ALL, None, "judge", 1, now=0.0)
         store.queue.put(fill.id, [queue_item(n) for n in range(60)], done=1, now=0.0)
+        monkeypatch.setattr("cb2_assist.labels.rows.datetime", Clock())
         for n in range(50):
             new = NewDraw(ALL, USER, n, n, "random", 0.1, 60 - n, 0, False, 1 / (60 - n), item(n))
-            assert store.queue.take(new, now=10.0 + n) is not None
+            assert store.queue.take(new, now=Clock.seconds + 0.5) is not None
             store.append(NewEvent.of(decision(n, YES if n % 5 == 0 else NO)))
         return store
 
     def test_the_estimate_has_its_interval_its_rule_and_its_history(self, queued) -> None:
         document = report(queued)
         (part,) = document["remaining"]["parts"]
+        assert set(part["kinds"]) == {"join"}, "there are no cuts in the queue"
         found = part["kinds"]["join"]
         assert (found["found"], found["random_answers"], found["of_them_true"]) == (10, 50, 10)
         low, high = found["interval"]
@@ -129,6 +132,16 @@ class TestLeft:
     def test_nothing_queued_is_said(self, store) -> None:
         store.append(one(1))
         assert "Nothing was queued" in markdown(report(store))
+
+
+class Clock:
+    """A second passes with each event."""
+
+    seconds = 0
+
+    def now(self, zone):
+        Clock.seconds += 1
+        return datetime.fromtimestamp(Clock.seconds, zone)
 
 
 def item(n: int) -> str:
