@@ -83,6 +83,8 @@ class ModelFacts:
     """`SuggestionList.uncalibrated`."""
     reads_neighbours: bool = False
     """Whether the model also wants `views.surroundings`."""
+    reads_passage: bool = False
+    """Whether the model also wants `views.passage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +380,12 @@ class Pipeline:
             extent_nm=self.facts.extent_nm,
             profile=self.facts.profile,
             statistics=statistics,
-            features=site_vector(window, statistics, neighbours=self.facts.reads_neighbours),
+            features=site_vector(
+                window,
+                statistics,
+                neighbours=self.facts.reads_neighbours,
+                way_between=self.facts.reads_passage,
+            ),
             meshes=self._meshes(window.site),
             em_oblique=self.facts.em_oblique,
             em_extent_nm=self.facts.em_extent_nm,

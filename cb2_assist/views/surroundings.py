@@ -23,6 +23,7 @@ from cb2_assist.views.features import (
     gaussian,
     site_features,
 )
+from cb2_assist.views.passage import PASSAGE_NAMES, passage
 from cb2_assist.views.site import SiteWindow
 
 NEIGHBOURS = 16
@@ -48,8 +49,16 @@ SHAPE = (NEIGHBOURS, SIDES, len(CONTACT_NAMES))
 """Third segment, side A or B, measure."""
 
 
+MEASURED_NAMES: tuple[str, ...] = (*FEATURE_NAMES, *PASSAGE_NAMES)
+"""What a network reads that also knows the way between the sides of a cut; 0 there for joins."""
+
+
 def site_vector(
-    window: SiteWindow, statistics: EmStatistics, *, neighbours: bool
+    window: SiteWindow,
+    statistics: EmStatistics,
+    *,
+    neighbours: bool,
+    way_between: bool = False,
 ) -> NDArray[np.float32]:
     """All that is measured of one site, as it is kept with its views.
 
@@ -57,14 +66,18 @@ def site_vector(
         window: The site with its labels.
         statistics: Mean and deviation of the dataset's EM, grey levels.
         neighbours: Also the contacts with third segments, for models with a graph token.
+        way_between: Also the way between the sides of a cut, for models that read it.
 
     Returns:
-        float32: `FEATURE_NAMES`, then, where asked for, `surroundings` in C order.
+        float32: `FEATURE_NAMES`, then, where asked for, `passage`, then `surroundings` in C
+        order.
     """
-    features = site_features(window, statistics)
-    if not neighbours:
-        return features
-    return np.concatenate([features, surroundings(window, statistics)[0].ravel()])
+    parts = [site_features(window, statistics)]
+    if way_between:
+        parts.append(passage(window, statistics))
+    if neighbours:
+        parts.append(surroundings(window, statistics)[0].ravel())
+    return np.concatenate(parts)
 
 
 def split_vector(
@@ -72,10 +85,11 @@ def split_vector(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Features and surroundings of a `site_vector`; None where those were not measured.
 
-    A vector of any other length, e.g. of no features at all, has no surroundings.
+    The features end with `passage`, where that was measured. A vector of any other length, e.g. of
+    no features at all, has no surroundings.
     """
-    n = len(FEATURE_NAMES)
-    if len(vector) != n + math.prod(SHAPE):
+    n = len(vector) - math.prod(SHAPE)
+    if n not in (len(FEATURE_NAMES), len(MEASURED_NAMES)):
         return vector, None
     return vector[:n], vector[n:].reshape(SHAPE)
 
