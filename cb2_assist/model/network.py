@@ -27,7 +27,7 @@ from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel, Geo
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import Kind
 from cb2_assist.model.graph import NeighbourGraph
-from cb2_assist.views.surroundings import MEASURED_NAMES
+from cb2_assist.views.surroundings import MEASURED_NAMES, resized
 
 TASKS: tuple[str, ...] = (Kind.JOIN.value, Kind.CUT.value, "synapse")
 """Order of the decision heads."""
@@ -196,9 +196,9 @@ class MultiTaskViT(nn.Module):
         return token
 
     def scaled_features(self, features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Contact features in deviations from their training mean, ``(B, F)``."""
+        """What is measured, in deviations from its training mean, ``(B, F)``."""
         mean, std = (x.cpu().numpy() for x in (self.feature_mean, self.feature_std))
-        out: NDArray[np.float32] = (features_BF - mean) / std
+        out: NDArray[np.float32] = (resized(features_BF, self.spec.features) - mean) / std
         return out
 
     def graph_tokens(self, features_BF: Tensor, neighbours_BKSM: Tensor) -> Tensor:
@@ -219,8 +219,7 @@ class MultiTaskViT(nn.Module):
 
         Views that were kept for another network may hold more, or fewer.
         """
-        more = self.spec.features - features_BF.shape[1]
-        return functional.pad(features_BF, (0, more))
+        return functional.pad(features_BF, (0, self.spec.features - features_BF.shape[1]))
 
     def decide(
         self, tokens_BTD: Tensor, absent_BT: Tensor, task_B: Tensor

@@ -94,6 +94,14 @@ def split_vector(
     return vector[:n], vector[n:].reshape(SHAPE)
 
 
+def resized(features: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """The first ``width`` of `MEASURED_NAMES`, of features (..., F); what was not measured is 0."""
+    out = np.zeros((*features.shape[:-1], width), np.float32)
+    n = min(width, features.shape[-1])
+    out[..., :n] = features[..., :n]
+    return out
+
+
 def surroundings(
     window: SiteWindow, statistics: EmStatistics
 ) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
