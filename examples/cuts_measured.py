@@ -9,7 +9,7 @@ One core: measuring 10 minutes, fitting 3, the model's own answers 4.
 
 - synthetic: neighbours of different truth declared one segment, against necks within true bodies.
   Learnt from FIB-25 flood-filling below z 125; what is chosen is chosen on z 140 to 165. With
-  ``--final`` also the test part, watershed z >= 185, the sites of `cb2-assist evaluate --merges 150`.
+  ``--final`` also the test part, watershed z >= 185: the sites of `evaluate --merges 150`.
 - real: every false merge of both segmentations, judged by models that learnt from synthetic cuts 20
   sections and more away from its slab; beside them the sites proposed in clean segments.
 - mask: which side of a cut each pixel and each voxel is on.
@@ -42,6 +42,7 @@ from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.errors_count import count_errors
 from cb2_assist.datasets.local import open_dataset_file
+from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.augment import hide_sides
 from cb2_assist.learning.examples import (
     Example,
@@ -61,9 +62,10 @@ from cb2_assist.model.network import MultiTaskViT
 from cb2_assist.model.predictor import Predictor
 from cb2_assist.suggestions.calibration import calibrator_from_card
 from cb2_assist.views.features import FEATURE_NAMES
+from cb2_assist.views.passage import PASSAGE_NAMES
 from cb2_assist.views.site import SiteWindow, build_window
 from cb2_assist.views.stack import render
-from cb2_assist.views.surroundings import MEASURED_NAMES, resized, site_vector
+from cb2_assist.views.surroundings import MEASURED_NAMES, site_vector
 
 LEARN_Z, CHOOSE_Z, TEST_Z = 125, (140, 165), 185
 MERGES = {"learn": 400, "choose": 250, "test": 150, "rest": 200}
@@ -73,10 +75,11 @@ CLEAN = 60
 NEAR_NM = 200.0
 SIMPLE = ("log_area", "thick_small", "thick_big", "log_small", "log_big", "log_ratio", "aligned",
           "opposed", "em_mean", "em_std")  # fmt: skip
-"""What anybody would measure first of a neck: its width, what lies on both sides, how dark it is."""
+"""What anybody would measure first of a neck: width, what lies on both sides, how dark it is."""
 
 Floats = NDArray[np.float64]
 Ask = Callable[[NDArray[np.float32]], Floats]
+Painter = Callable[[SiteWindow, NDArray[np.uint8]], NDArray[np.float16]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ def trees_on(names: tuple[str, ...]) -> Callable[[Sites], Ask]:
 MODELS: dict[str, Callable[[Sites], Ask]] = {
     f"trees, {len(SIMPLE)} of a neck": trees_on(SIMPLE),
     f"trees, {len(FEATURE_NAMES)} features": trees_on(FEATURE_NAMES),
+    "trees, the way between the sides alone": trees_on(PASSAGE_NAMES),
     "trees, features and the way between the sides": trees_on(MEASURED_NAMES),
 }
 
@@ -196,7 +200,7 @@ def synthetic(data: Path, out: Path, model: Path, *, final: bool) -> dict[str, A
     if final:
         ws = load(data, "fib25-ws")
         sets["test"] = measured(ws, test_examples(ws), out / "sites" / "test.npz")
-        shipped = own_answers(ws, model, [e.window for e, _ in test_examples(ws)])
+        shipped = own_answers(ws, model, (e.window for e, _ in test_examples(ws)))
         found["test"] = {"the model": described(sets["test"], shipped)}
     for name, fit in MODELS.items():
         start = time.process_time()
@@ -220,7 +224,7 @@ def described(sites: Sites, p: Floats) -> dict[str, Any]:
     }
 
 
-def own_answers(volume: Volume, folder: Path, windows: list[SiteWindow]) -> Floats:
+def own_answers(volume: Volume, folder: Path, windows: Iterator[SiteWindow]) -> Floats:
     """Scores of a whole model, images and all."""
     predictor = Predictor.open(folder, "cpu")
     try:
@@ -370,7 +374,7 @@ def judged_real(fit: Callable[[Sites], Ask], both: Sites, asked: Asked, n: int) 
     kept = asked.answer & asked.merged | clean
     return {
         "real": n,
-        "asked": int(len(np.unique(asked.segment[asked.merged & asked.answer]))),
+        "asked": len(np.unique(asked.segment[asked.merged & asked.answer])),
         "hits": int(hits),
         "hits_ci95": exact_interval(int(hits), n),
         "proposed": len(ranks),
@@ -396,8 +400,9 @@ def mask(data: Path, model: Path, *, final: bool) -> dict[str, Any]:
         found = {}
         for name, volume, windows in masked_sets(data, final=final):
             rows: dict[str, list[float]] = {}
+            show = painter(views, grey_statistics(volume))
             for window in windows:
-                for way, value in ious(volume, window, network, views).items():
+                for way, value in ious(volume, window, network, show).items():
                     rows.setdefault(way, []).append(value)
             found[name] = {k: spread(np.array(v)) for k, v in rows.items()}
             say(f"{name}: {found[name]}")
@@ -459,40 +464,39 @@ def plane_sides(window: SiteWindow) -> NDArray[np.uint8]:
 
 
 def ious(
-    volume: Volume, window: SiteWindow, network: MultiTaskViT, views: ViewSpec
+    volume: Volume, window: SiteWindow, network: MultiTaskViT, show: Painter
 ) -> dict[str, float]:
     """Order-invariant mean IoU of each way, over voxels and over pixels."""
     truth = true_sides(volume, window)
     ways = {"neck": window.label, "plane": plane_sides(window)}
     out = {f"{k}, voxels": mask_iou(truth, v) for k, v in ways.items()}
-    right = pictures(volume, window, truth, views)
-    said = {f"{k}, pixels": pictures(volume, window, v, views) for k, v in ways.items()}
-    said["mask head, pixels"] = head_says(pictures_of(volume, window, window.label, views), network)
+    right = sides_of(show(window, truth))
+    said = {f"{k}, pixels": sides_of(show(window, v)) for k, v in ways.items()}
+    said["mask head, pixels"] = head_says(show(window, window.label), network)
     for k, v in said.items():
-        each = [mask_iou(t, s) for t, s in zip(right, v, strict=True)]
+        each = np.array([mask_iou(t, s) for t, s in zip(right, v, strict=True)])
         out[k] = float(np.nanmean(each)) if np.isfinite(each).any() else np.nan
     return out
 
 
-def pictures_of(
-    volume: Volume, window: SiteWindow, label: NDArray[np.uint8], views: ViewSpec
-) -> NDArray[np.float16]:
-    """Geometry of given sides, (3, 7, px, px)."""
-    stack = render(
-        replace(window, label=label),
-        extent_nm=views.extent_nm,
-        profile=views.profile,
-        statistics=grey_statistics(volume),
-        features=np.zeros(0, np.float32),
-    )
-    return network_input(stack, views.image_px).geometry
+def painter(views: ViewSpec, statistics: EmStatistics) -> Painter:
+    """Makes the geometry, (3, 7, px, px), of a window with given sides."""
+
+    def show(window: SiteWindow, label: NDArray[np.uint8]) -> NDArray[np.float16]:
+        stack = render(
+            replace(window, label=label),
+            extent_nm=views.extent_nm,
+            profile=views.profile,
+            statistics=statistics,
+            features=np.zeros(0, np.float32),
+        )
+        return network_input(stack, views.image_px).geometry
+
+    return show
 
 
-def pictures(
-    volume: Volume, window: SiteWindow, label: NDArray[np.uint8], views: ViewSpec
-) -> NDArray[np.int64]:
+def sides_of(geometry: NDArray[np.float16]) -> NDArray[np.int64]:
     """Side of each pixel, (3, px, px); 0 where none or both are seen."""
-    geometry = pictures_of(volume, window, label, views)
     a, b = (geometry[:, c] > 0.5 for c in (GeometryChannel.MASK_A, GeometryChannel.MASK_B))
     return np.where(a & ~b, 1, 0) + np.where(b & ~a, 2, 0)
 
@@ -503,7 +507,10 @@ def head_says(geometry: NDArray[np.float16], network: MultiTaskViT) -> NDArray[n
     none = torch.zeros(0, 3, *whole.shape[-2:])
     with torch.inference_mode():
         _, patches = network.encode_views(
-            torch.from_numpy(whole), torch.arange(len(whole)), none, torch.zeros(0, dtype=torch.int64)
+            torch.from_numpy(whole),
+            torch.arange(len(whole)),
+            none,
+            torch.zeros(0, dtype=torch.int64),
         )
         logits = interpolate(network.masks(patches), whole.shape[-2:], mode="bilinear")
     said: NDArray[np.int64] = logits.argmax(1).numpy() + 1

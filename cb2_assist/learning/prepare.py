@@ -295,21 +295,21 @@ def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
         meta = json.loads((folder / "part.json").read_text())
     except OSError as e:
         raise DatasetError(f"{folder} holds no prepared examples ({e.strerror}).") from e
-    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
-        columns = {k: rows[k] for k in rows.files}
-    # an earlier version did not measure what is 0 for joins anyway
-    measured = {MEASURED_NAMES} | (set() if columns["task"].any() else {FEATURE_NAMES})
-    if tuple(meta["features"]) not in measured or tuple(meta.get("contact", ())) != CONTACT_NAMES:
-        raise DatasetError(
-            f"{folder} was prepared with other features than this version has. Delete it; the "
-            "next run of train makes it again."
-        )
+    measured, contact = tuple(meta["features"]), tuple(meta.get("contact", ()))
+    is_older = measured == FEATURE_NAMES
+    if contact != CONTACT_NAMES or not (is_older or measured == MEASURED_NAMES):
+        raise _other_features(folder)
     if asked is not None and meta.get("asked", asked) != asked:
         raise DatasetError(
             f"{folder} was prepared for {meta['asked']}, now wanted is {asked}. Give another "
             "--out, or delete it; the next run of train makes it again."
         )
     n, shapes = int(meta["n"]), meta["shapes"]
+    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+        columns = {k: rows[k] for k in rows.files}
+    if is_older and columns["task"].any():
+        raise _other_features(folder)
+    # what an earlier version did not measure is 0 for joins
     columns["features"] = resized(columns["features"], len(MEASURED_NAMES))
     if "sample_type" not in columns:
         raise DatasetError(
@@ -323,4 +323,11 @@ def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
         ),
         em=np.memmap(folder / "em.raw", np.uint8, "r", shape=(n, *shapes["em"])),
         **columns,
+    )
+
+
+def _other_features(folder: Path) -> DatasetError:
+    return DatasetError(
+        f"{folder} was prepared with other features than this version has. Delete it; the "
+        "next run of train makes it again."
     )

@@ -1,11 +1,12 @@
 """How open the way is from one side of a cut to the other: measures that only cuts have.
 
-Two neurons in one segment are apart by a membrane, but the neck, where geometry would cut, need not
-lie on it. So nothing is measured at the neck alone. Both sides are flooded from well behind it, over
-the darkness of membranes (the largest eigenvalue of the Hessian of the smoothed EM), lowest first,
-as in S. Beucher and C. Lantuéjoul's watershed. The level at which the two floods meet is how much
-membrane every way from one side to the other has to cross: cytoplasm that is open anywhere keeps it
-low, wherever the membrane lies. Where the floods meet is the surface along which a cut would run.
+Two neurons in one segment are apart by a membrane, but the neck, where geometry would cut, need
+not lie on it. So nothing is measured at the neck alone. Both sides are flooded from well behind it,
+over the darkness of membranes (the largest eigenvalue of the Hessian of the smoothed EM), lowest
+first, as in S. Beucher and C. Lantuéjoul's watershed. The level at which the two floods meet is how
+much membrane every way from one side to the other has to cross: cytoplasm that is open anywhere
+keeps it low, wherever the membrane lies. Where the floods meet is the surface along which a cut
+would run.
 
 Everything is a pure function of the part of the site window within `PATCH_NM` of the point. Lengths
 are nm, grey levels z-scores of the dataset's EM, derivatives per 10 nm.
@@ -52,8 +53,8 @@ PASSAGE_NAMES: tuple[str, ...] = (
 """Order of `passage`; part of the card of every model that reads it.
 
 ``passage_*``: the level at which the floods meet, 0 to 1, by smoothing or by where they start;
-``seam_*``: on the surface where they meet; ``near_*``: in the segment near the neck, for comparison;
-``seam_away``: mean distance of that surface from the neck.
+``seam_*``: on the surface where they meet, ``seam_away`` its mean distance from the neck;
+``near_*``: in the segment near the neck, for comparison.
 """
 
 
@@ -99,9 +100,8 @@ def passage(window: SiteWindow, statistics: EmStatistics) -> NDArray[np.float32]
         row.append(met)
         if nm == SHEET_NM[1]:
             kept, seam = sheet, _seam(side)
-    for core in CORES_NM:
-        if core != CORE_NM:
-            row.append(_flood(kept, _SHEET, _seeds(patch, core), inside)[1])
+    others = (core for core in CORES_NM if core != CORE_NM)
+    row += [_flood(kept, _SHEET, _seeds(patch, core), inside)[1] for core in others]
     grey = _smooth(patch, _GREY_NM)
     row.append(_flood(-grey, _DARK, seeds, inside)[1])
     if seam.any():
@@ -128,9 +128,7 @@ def _patch(window: SiteWindow, statistics: EmStatistics) -> _Patch | None:
     used = np.argwhere(label > 0)
     first, last = used.min(0), used.max(0) + 1
     small = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    box = tuple(
-        slice(int(a + i), int(a + j)) for a, i, j in zip(lo, first, last, strict=True)
-    )
+    box = tuple(slice(int(a + i), int(a + j)) for a, i, j in zip(lo, first, last, strict=True))
     away = measures.distances(
         np.ascontiguousarray(neck[small]), res, np.zeros(3, np.int64), last - first
     )
@@ -171,9 +169,7 @@ def _flood(
 ) -> tuple[NDArray[np.uint8], float]:
     """Sides, 0 where neither flood came, and the level at which they met, 0 to 1."""
     level = (cost - ends[0]) * ((_LEVELS - 1) / (ends[1] - ends[0]))
-    side, met = _flood_levels(
-        np.clip(level, 0, _LEVELS - 1).astype(np.uint8), seeds.copy(), inside
-    )
+    side, met = _flood_levels(np.clip(level, 0, _LEVELS - 1).astype(np.uint8), seeds.copy(), inside)
     return side, met / _LEVELS
 
 
@@ -192,7 +188,7 @@ _seam = _neck
 
 
 @kernel
-def _blur(
+def _blur(  # noqa: C901 - one loop nest an axis
     v: NDArray[np.float32],
     wx: NDArray[np.float32],
     wy: NDArray[np.float32],

@@ -10,6 +10,7 @@ it is as pure as the views. Lengths are nm, grey levels are z-scores of the data
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,3 +254,5 @@ def warm_up() -> None:
     for half_width_nm in (100.0, 200.0):
         window = build_window(Cutout(box, res, em, seg), site, half_width_nm, box)
         site_vector(window, EmStatistics(100.0, 30.0), neighbours=True)
+        cut = replace(window, site=Site(Kind.CUT, SegmentId(1), None, site.point))
+        passage(cut, EmStatistics(100.0, 30.0))

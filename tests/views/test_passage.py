@@ -31,9 +31,7 @@ def tube(
     shape = tuple(
         int(n / r) for n, r in zip((LENGTH_NM, 4 * HALF_NM, 4 * HALF_NM), res, strict=True)
     )
-    x, y, z = (
-        (i + 0.5) * r for i, r in zip(np.indices(shape, sparse=True), res, strict=True)
-    )
+    x, y, z = ((i + 0.5) * r for i, r in zip(np.indices(shape, sparse=True), res, strict=True))
     from_axis = np.hypot(y - 2 * HALF_NM, z - 2 * HALF_NM)
     radius = np.where(abs(x - LENGTH_NM / 2) < 60, 0.6, 1.0) * HALF_NM if neck else HALF_NM
     inside = from_axis < radius
