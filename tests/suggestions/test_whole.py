@@ -39,7 +39,7 @@ class Graph:
 
     def arbour(self, _segment: SegmentId) -> Arbour:
         self.asked += 1
-        assert self.may_answer.wait(30)
+        assert self.may_answer.wait(60)
         if self.errors:
             raise self.errors.pop()
         points = np.zeros((self.parts, 3))
@@ -49,6 +49,13 @@ class Graph:
 
     def neighbours(self, _segment: SegmentId, _point: PointNm, _reach: float) -> list[Edge]:
         return [Edge(SegmentId(1), 0.9), Edge(SegmentId(2), 0.4), Edge(SegmentId(1), 0.2)]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine that runs the tests may be busy."""
+    monkeypatch.setattr(whole, "PLACES_S", 60.0)
+    monkeypatch.setattr(whole, "EDGES_S", 60.0)
 
 
 @pytest.fixture
@@ -98,7 +105,7 @@ def test_one_that_takes_too_long_is_said_and_serves_the_next_list(
     known = asked.wait()
     assert (list(known.places), known.affinity) == ([], {1: 0.9, 2: 0.4})
     assert "Press p again" in asked.note
-    monkeypatch.setattr(whole, "PLACES_S", 30.0)
+    monkeypatch.setattr(whole, "PLACES_S", 60.0)
     again = objects.ask(ID, MIDDLE)
     graph.may_answer.set()
     assert again.wait().places
