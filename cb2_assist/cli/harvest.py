@@ -254,7 +254,7 @@ def _summary(report: Report, skipped: dict[str, int]) -> Iterator[str]:
     for root, why in report.unread.items():
         yield f"{root}: {why}"
     if report.waiting:
-        yield f"{report.waiting} edits got no answer: run the same command again"
+        yield f"{report.waiting} edits got no full answer: run the same command again"
 
 
 COMMANDS = (harvest,)

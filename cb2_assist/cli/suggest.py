@@ -213,6 +213,7 @@ def _scored(
         if len(rows) == batch:
             yield from flush()
     yield from flush()
+    states.read(None)
 
 
 class _Given(NamedTuple):

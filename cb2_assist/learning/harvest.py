@@ -32,7 +32,7 @@ from cb2_assist.core.records import SegmentId, segment_id
 from cb2_assist.datasets.source import DatasetInfo
 from cb2_assist.labels.filesystem import make_private_folder
 from cb2_assist.learning.export_rows import pseudonym
-from cb2_assist.learning.harvest_edits import Found, Rules, decisions_of
+from cb2_assist.learning.harvest_edits import CONTROL_UNKNOWN, Found, Rules, decisions_of
 from cb2_assist.learning.harvest_folder import HarvestFolder
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ Row = dict[str, Any]
 PAUSES_S = (2.0, 5.0, 15.0, 30.0, 60.0)
 """After so long a question is asked again that a server did not answer."""
 NOT_ANSWERED = "the server did not answer; run this again to try once more"
+NOT_READ = "the data could not be read; run this again to try once more"
 _FORMAT = 1
 
 
@@ -89,7 +90,7 @@ class Report:
         by_type: Decisions by sample type.
         left_out: Edits and controls that are no decisions, by reason.
         unread: Roots whose log cannot be read, and why.
-        waiting: Edits that are to be tried again.
+        waiting: Edits that are to be looked at again, some of which gave decisions already.
     """
 
     edits: int
@@ -117,7 +118,7 @@ class Harvest:
 
     Raises:
         UsageError: The folder holds another harvest.
-        AssistError: It cannot be written, or another process has it.
+        AssistError: It cannot be written.
     """
 
     def __init__(
@@ -193,7 +194,7 @@ class Harvest:
                     "label": int(d["verdict"] == "accept"),
                     "root_id": line["root"],
                     "dataset": info.name,
-                    "version": f"{self._history.table}@{d['timestamp']}",
+                    "version": self._history.table,
                     "species": info.species,
                     "licence": info.licence,
                     "citation": info.citation,
@@ -241,16 +242,7 @@ class Harvest:
         return self._logs[root]
 
     def _line(self, root: SegmentId, edit: Edit) -> Row:
-        again = False
-        try:
-            found = self._patiently(lambda: self._look(edit, self._rules))
-        except NoAnswerError:
-            # is it this question alone that gets no answer?
-            self._history.check_server(root)
-            try:
-                found = self._look(edit, replace(self._rules, lenient=True))
-            except NoAnswerError:
-                again, found = True, Found((), (NOT_ANSWERED,))
+        found, again = self._found(root, edit)
         return {
             "edit": edit.number,
             "root": str(root),
@@ -259,13 +251,38 @@ class Harvest:
             **({"again": True} if again else {}),
         }
 
-    def _look(self, edit: Edit, rules: Rules) -> Found:
+    def _found(self, root: SegmentId, edit: Edit) -> tuple[Found, bool]:
+        """What comes of an edit, and whether it must be looked at again another time."""
+        answers_others = 0
+        for pause_s in (0.0, *self._pauses_s):
+            time.sleep(pause_s)
+            try:
+                return self._look(edit, self._rules), False
+            except LoginError:
+                raise
+            except NoAnswerError:
+                answers_others += self._answers(root)
+                if answers_others > 1:
+                    break
+            except DatasetError:
+                return Found((), (NOT_READ,)), True
+        self._history.check_server(root)
+        # it is this question alone that gets no answer
         try:
-            return decisions_of(edit, self._history, self, rules)
-        except (LoginError, NoAnswerError):
-            raise
-        except DatasetError as e:
-            return Found((), (str(e),))
+            found = self._look(edit, replace(self._rules, lenient=True))
+        except NoAnswerError:
+            return Found((), (NOT_ANSWERED,)), True
+        return found, CONTROL_UNKNOWN in found.left_out
+
+    def _answers(self, root: SegmentId) -> bool:
+        try:
+            self._history.check_server(root)
+        except NoAnswerError:
+            return False
+        return True
+
+    def _look(self, edit: Edit, rules: Rules) -> Found:
+        return decisions_of(edit, self._history, self, rules)
 
     def _patiently(self, question: Callable[[], T]) -> T:
         for pause_s in self._pauses_s:

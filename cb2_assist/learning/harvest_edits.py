@@ -178,7 +178,8 @@ def _merge(edit: Edit, told: Operation, past: Past, details: Details, rules: Rul
     if len(set(after.tolist())) != 1:
         raise _NotUsableError(NO_STATE)
     made = int(after[0])
-    _check_in_force(edit, past.later([made], rules.until).operations(made), details)
+    lineage = past.later([made], rules.until)
+    _check_in_force(edit, lineage.operations(made), details)
     now = past.owners(pair, rules.until)
     if now[0] != now[1] or 0 in now:
         raise _NotUsableError(CUT_APART)
@@ -190,7 +191,7 @@ def _merge(edit: Edit, told: Operation, past: Past, details: Details, rules: Rul
     common = _common(edit, told, past, touching=seam is not None)
     left_out: list[str] = []
     decisions = []
-    if _cut_near([made], point, past, details, rules):
+    if _cut_near(lineage, [made], point, past, details, rules):
         left_out.append(CUT_NEAR)
     else:
         decisions.append(
@@ -320,13 +321,17 @@ def _turned(known: Mapping[int, Operation], number: int) -> tuple[int | None, bo
 
 
 def _cut_near(
-    roots: Sequence[int], point: PointNm, past: Past, details: Details, rules: Rules
+    lineage: Lineage,
+    roots: Sequence[int],
+    point: PointNm,
+    past: Past,
+    details: Details,
+    rules: Rules,
 ) -> bool:
     """Whether somebody cut one of the objects, or what came of it, near a point.
 
     Also where that was cut too often to look through.
     """
-    lineage = past.later(roots, rules.until)
     numbers = {o for root in roots for o in lineage.operations(root, splits=True)}
     if len(numbers) > _MOST_LATER:
         return True
@@ -356,7 +361,8 @@ def _control_refused(
     if len(np.unique(past.owners(there, rules.until))) > 1:
         return CONTROL_CUT
     try:
-        near = _cut_near([own, other], seam.point, past, details, rules)
+        lineage = past.later([own, other], rules.until)
+        near = _cut_near(lineage, [own, other], seam.point, past, details, rules)
     except NoAnswerError:
         if not rules.lenient:
             raise

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from cb2_assist.core.errors import AssistError, DatasetError, UsageError
+from cb2_assist.core.errors import AssistError, DatasetError, LabelFileLockedError, UsageError
 from cb2_assist.labels.filesystem import sync_folder
 from cb2_assist.labels.lock import acquire_server_lock
 
@@ -90,8 +90,7 @@ class HarvestFolder:
         more: Goes into the header of a new one, and comes from that of one under way.
 
     Raises:
-        UsageError: The folder holds another harvest, or is a file.
-        LabelError: Another process harvests into it.
+        UsageError: The folder holds another harvest, is a file, or another process has it.
         AssistError: It cannot be written.
     """
 
@@ -103,7 +102,13 @@ class HarvestFolder:
             raise UsageError(f"--out names a folder, but {folder} is a file.") from None
         except OSError as e:
             raise AssistError(f"{folder} cannot be made: {e.strerror or e}.") from e
-        self._lock = acquire_server_lock(folder / HEADER, {"what": "script"})
+        try:
+            self._lock = acquire_server_lock(folder / HEADER, {"what": "script"})
+        except LabelFileLockedError:
+            raise UsageError(
+                f"Another process harvests into {folder}. Wait for it, or name another folder "
+                "with --out."
+            ) from None
         try:
             self.header = self._begin(dict(asked), dict(more))
             self.answers = Lines(folder / ANSWERS, durable=False)
@@ -121,11 +126,16 @@ class HarvestFolder:
         return {int(line["edit"]): not line.get("again") for line in self.edits}
 
     def results(self) -> Iterator[Row]:
-        """The last line of each edit, in the order of the file."""
-        last = {int(line["edit"]): n for n, line in enumerate(self.edits)}
-        for n, line in enumerate(self.edits):
-            if last[int(line["edit"])] == n:
-                yield line
+        """The last line of each edit, in the order of their numbers."""
+        last: dict[int, int] = {}
+        with self.edits.path.open("rb") as file:
+            at = 0
+            for line in file:
+                last[int(json.loads(line)["edit"])] = at
+                at += len(line)
+            for number in sorted(last):
+                file.seek(last[number])
+                yield json.loads(file.readline())
 
     def close(self) -> None:
         """Let go of the files."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import math
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cb2_assist.datasets.cave import wire
-from cb2_assist.datasets.cave.connection import GraphShape
+from cb2_assist.datasets.cave.connection import GraphShape, chunk_voxels
 from cb2_assist.datasets.cave.history import (
     Lineage,
     Operation,
@@ -166,3 +168,17 @@ def test_the_shared_details_of_real_edits_are_understood(shared_data: Path) -> N
     told = read_operations(json.dumps(literals["test_operatin_details"]["operation_details"]))
     assert sorted(told) == [217696, 225368]
     assert all(t.sources and t.sinks and not t.failed for t in told.values())
+
+
+@pytest.mark.shared
+def test_real_synapses_lie_in_the_chunks_of_their_supervoxels(shared_data: Path) -> None:
+    """Ids, voxel size and corner of minnie65 are read as its servers mean them."""
+    file = shared_data / "cave_minnie65_fixtures" / "synapses_pre.csv.gz"
+    with gzip.open(file, "rt") as text:
+        rows = list(csv.DictReader(text))
+    assert len(rows) == 6514
+    for row in rows:
+        lo, hi = chunk_voxels(MINNIE, int(row["pre_pt_supervoxel_id"]))
+        nm = (float(row[f"pre_pt_position_{axis}"]) for axis in "xyz")
+        voxel = [v / size for v, size in zip(nm, (8.0, 8.0, 40.0), strict=True)]
+        assert all(a <= v < b for a, v, b in zip(lo, voxel, hi, strict=True))

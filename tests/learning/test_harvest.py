@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from beads import bead_dataset
 from cave_worlds import own_home
 from histories import ADA, BEN, History, history, middle
 
-from cb2_assist.core.errors import NoAnswerError, UsageError
+from cb2_assist.core.errors import DatasetError, NoAnswerError, UsageError
 from cb2_assist.core.geometry import PointNm
+from cb2_assist.datasets.cave.history import History as CaveHistory
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning import harvest_edits
 from cb2_assist.learning.export_rows import pseudonym
-from cb2_assist.learning.harvest import Harvest, Progress, Report, Wanted
+from cb2_assist.learning.harvest import NOT_READ, Harvest, Progress, Report, Wanted
 from cb2_assist.standin.faults import Fault
 from cb2_assist.standin.served import Served, make_served
 
@@ -367,10 +368,46 @@ class TestGoingOn:
         # asked once more, it answers
         assert run(world, tmp_path / "h", *world.beads)[0] == whole[0]
 
+    def test_controls_wait_where_only_their_later_edits_are_not_told(
+        self, world, whole, tmp_path, monkeypatch
+    ) -> None:
+        later = CaveHistory.later
+
+        def refuse(history: CaveHistory, roots: Sequence[int], until: datetime) -> object:
+            if isinstance(roots, list) and len(roots) == 2:  # of a split they are a tuple
+                raise NoAnswerError("too long")
+            return later(history, roots, until)
+
+        monkeypatch.setattr(CaveHistory, "later", refuse)
+        report, rows = run(world, tmp_path / "h", *world.beads)
+        assert report.left_out[harvest_edits.CONTROL_UNKNOWN] >= report.waiting > 0
+        assert of_type(rows, "merge_edit") == of_type(whole[1], "merge_edit")
+        assert not of_type(rows, "adjacent_control")
+        monkeypatch.undo()
+        assert run(world, tmp_path / "h", *world.beads) == whole
+
+    def test_an_edit_whose_voxels_cannot_be_read_is_looked_at_again(
+        self, world, whole, tmp_path, monkeypatch
+    ) -> None:
+        def refuse(*_asked: object) -> object:
+            raise DatasetError("no such block")
+
+        monkeypatch.setattr(CaveHistory, "parts", refuse)
+        report, rows = run(world, tmp_path / "h", *world.beads)
+        assert (rows, report.waiting) == ([], report.left_out[NOT_READ])
+        monkeypatch.undo()
+        assert run(world, tmp_path / "h", *world.beads) == whole
+
     def test_another_harvest_in_the_same_folder_is_refused(self, world, tmp_path) -> None:
         run(world, tmp_path / "h", *world.beads)
         with pytest.raises(UsageError, match="another near_nm"):
             begin(world, tmp_path / "h", *world.beads, near_nm=99.0)
+        first = begin(world, tmp_path / "h", *world.beads)
+        try:
+            with pytest.raises(UsageError, match="Another process"):
+                begin(world, tmp_path / "h", *world.beads)
+        finally:
+            first.close()
         assert json.loads((tmp_path / "h" / "harvest.json").read_text())["near_nm"] == 20.0
 
     def test_no_name_of_a_person_is_written(self, world, tmp_path) -> None:

@@ -201,10 +201,12 @@ class History:
             DatasetError: No answer; of objects that were part of a huge one that is usual.
         """
         url, session = f"{self._connection.api}/lineage_graph_multiple", self._connection.session
-        body = {"root_ids": sorted(set(roots))}
-        # a past that begins at its end has nothing in it
-        seconds = str(until.timestamp())
-        query = {"timestamp_past": seconds, "timestamp_future": seconds}
+        asked = sorted(set(roots))
+        born = [at for at in (self._graph.born(SegmentId(root)) for root in asked) if at]
+        query = {"timestamp_future": str(until.timestamp())}
+        if born:  # nothing of their own past is wanted
+            query["timestamp_past"] = str(min(born).timestamp())
+        body = {"root_ids": asked}
         return self._graph.ask(
             "what became of segments",
             lambda: read_lineage(session.post(url, params=query, json=body).content),
