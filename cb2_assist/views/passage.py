@@ -305,7 +305,9 @@ def _flood_levels(  # noqa: C901, PLR0912 - one loop over a bucket queue
                 continue
             reached[j] = True
             s[j] = s[i]
-            k = max(level, np.int64(c[j]))
+            k = int(c[j])
+            if k < level:
+                k = level
             following[j] = -1
             if first[k] < 0:
                 first[k] = j

@@ -67,10 +67,11 @@ def test_a_membrane_across_the_neck_closes_the_way(voxel_nm: tuple[float, float,
 
 
 def test_a_membrane_beside_the_neck_closes_the_way_as_well() -> None:
-    beside = measured(tube(VOXELS[0], LENGTH_NM / 2 + 20))
-    at_it = measured(tube(VOXELS[0], LENGTH_NM / 2 - 60))
-    assert beside["passage_sheet20"] == pytest.approx(at_it["passage_sheet20"], rel=0.25)
-    assert beside["seam_away"] > at_it["seam_away"] + 40
+    """The neck's plane may be anywhere along the thin part; the membrane is found all the same."""
+    one = measured(tube(VOXELS[0], LENGTH_NM / 2 + 20))
+    other = measured(tube(VOXELS[0], LENGTH_NM / 2 - 60))
+    assert one["passage_sheet20"] == pytest.approx(other["passage_sheet20"], rel=0.25)
+    assert abs(one["seam_away"] - other["seam_away"]) > 40
 
 
 def test_a_hole_in_the_membrane_opens_the_way() -> None:
