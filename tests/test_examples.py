@@ -118,6 +118,12 @@ def test_fetching_says_what_it_would_do_without_a_folder(tmp_path):
     assert "DATA" in done.stderr
 
 
+def test_leases_say_what_they_need(tmp_path):
+    """The rest is in test_postgres_examples.py."""
+    done = run("team_leases.py", home=tmp_path, code=2)
+    assert done.stderr == "usage: python examples/team_leases.py URL [WORKERS] [SITES]\n"
+
+
 def test_every_example_is_tested_here():
     text = Path(__file__).read_text()
     names = [p.name for p in EXAMPLES.glob("*.py")]

@@ -88,11 +88,14 @@ def team_url(url: str) -> TeamUrl:
             if o.val is not None
         }
     except (psycopg.Error, UnicodeError):
+        given = {"port": "none"}
+    # of "user:password/…" without an @, the password would be the port
+    if not re.fullmatch(r"[\d,]*", given.get("port", "")):
         # the reason would repeat a part of the URL
         raise UsageError(
             f"The labels URL that starts with postgresql:// cannot be understood. {_HOW} Special "
             "characters in a name are written as in %40."
-        ) from None
+        )
     known = {
         o.keyword.decode(): o.val.decode()
         for o in psycopg.pq.Conninfo.get_defaults()
