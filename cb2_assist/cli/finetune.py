@@ -80,10 +80,10 @@ def finetune(
 ) -> None:
     """Make a model from another one and the labels that people gave.
 
-    Few labels fit few weights. Without --replay, or with fewer than 20 labels of a question's rarer
-    answer, the last linear layer of each labelled question is fitted; with --replay what combines
-    views and measures, too, and from 200 on the layers behind the measures. The image encoder stays
-    as it is.
+    Few labels fit few weights. Without --replay, or with fewer than 40 labels of a question, the
+    last linear layer of each labelled question is fitted; with --replay what combines views and
+    measures, too, and from 400 on the layers behind the measures. The image encoder stays as it is.
+    Labels that the queue chose by rank teach, but do not calibrate.
 
     A part of the labels is held out, whole segments or places together, for the figures before and
     after. --out gets model/, report.json and report.md. A model that is not better on the held-out

@@ -57,7 +57,7 @@ class StoredDecision:
         version, licence: As an export of ours says; empty in others.
         segments: Ids of the sides, as the row says.
         point_nm: Where; zeros where the row does not say.
-        explore: Whether our queue drew it at random.
+        propensity: How our queue came to ask for it; empty in others.
         measured: `views.surroundings.site_vector` of an export of ours; empty in others.
     """
 
@@ -80,7 +80,7 @@ class StoredDecision:
     licence: str
     segments: tuple[str, ...]
     point_nm: tuple[float, float, float]
-    explore: bool
+    propensity: Row
     measured: bytes
 
 
@@ -165,7 +165,7 @@ def _provenance(row: Row, about: Row) -> Row:
         "licence": str(about.get("licence") or ""),
         "segments": tuple(str(i) for i in ids if isinstance(i, int | str) and str(i)),
         "point_nm": _point(about.get("interface_point_nm")),
-        "explore": propensity.get("how") == "queue" and propensity.get("explore") is True,
+        "propensity": propensity,
         "measured": _measured(about.get(MEASURED)),
     }
 

@@ -2,7 +2,8 @@
 
 The labels are split by segments or space: a part is held out for the figures before and after, the
 rest is learnt from. The calibration is fitted on what the model says of labels in folds that it has
-not learnt from, of those that the queue drew at random where there are enough. What comes out is a
+not learnt from: of those that the queue drew at random where there are enough, and never of those
+that it chose by rank, whose share of true sites says nothing. What comes out is a
 model folder as `train` makes it, whose card says what it was made from and whether it is better.
 """
 
@@ -30,6 +31,7 @@ from cb2_assist.learning.finetune_fit import (
     LEAST,
     LEVELS,
     FitPlan,
+    Prior,
     check_enough,
     fit,
     folds_of,
@@ -64,8 +66,8 @@ _LEAST_SCALE = 10
 _LEAST_RANDOM = 20
 """The same of labels that were drawn at random, for a scale from those alone."""
 _WORDS = {
-    "head": "the last linear layer of each labelled question, held to what it was by a penalty "
-    "that was chosen on held-out folds",
+    "head": "the last linear layer of each labelled question: left as it was, its bias, or all of "
+    "it held to what it was, whichever is best on held-out folds",
     "decision": "what combines the tokens and answers, every weight pulled towards what it was",
     "measured": "what combines the tokens and answers and the layers behind the measured tokens, "
     "every weight pulled towards what it was",
@@ -98,7 +100,7 @@ class Plan:
     replay_below_z: int | None = None
     replay_share: float = 0.5
     level: str = "auto"
-    steps: int = 300
+    steps: int = 150
     held_out: float = 0.25
     name: str = ""
     seed: int = 0
@@ -199,6 +201,7 @@ class _Run:
         self.rows, self.labels, self.inputs, self.say = rows, labels, inputs, say
         self.split = _split(rows, labels, plan)
         self.learnt = labels.take(self.split.learnt)
+        self.chosen = np.array([r.chosen for r in rows])[self.split.learnt]
         check_enough(self.learnt)
         self.base, self.base_held, self.base_group = self._base()
         replay = self.base
@@ -217,8 +220,10 @@ class _Run:
             f"{len(self.learnt)} labels to learn from, {int(self.split.held.sum())} held out by "
             f"{self.split.by}; fitting {self.fit_plan.level}"
         )
-        net = _as_stored(fit(self.net, self.learnt, self.replay, self.fit_plan, fold))
-        outside = out_of_fold(self.net, self.learnt, self.replay, self.fit_plan, fold)
+        prior = self._prior()
+        given = (self.learnt, self.replay, self.fit_plan, fold, prior)
+        net = _as_stored(fit(self.net, *given))
+        outside = out_of_fold(self.net, *given)
         scales, told = self._scales(outside, group)
         card = self._card(scales, told)
         document = self._report(net, calibrator_from_card(card), told)
@@ -244,6 +249,19 @@ class _Run:
 
     # -- calibration
 
+    def _prior(self) -> dict[Kind, Prior]:
+        """What the labels say of the share of true sites, and the model's own scale."""
+        scales = calibrator_from_card(self.model.card).scales
+        out = {}
+        for index, kind in enumerate(Kind):
+            mine = (self.learnt.task == index) & ~self.chosen
+            yes = int(self.learnt.answer[mine].sum())
+            # half a label of either answer keeps it off 0 and 1; of none it is one half
+            shift = np.log((yes + 0.5) / (int(mine.sum()) - yes + 0.5))
+            scale = scales[kind]
+            out[kind] = Prior(scale.temperature, scale.bias, float(shift))
+        return out
+
     def _scales(self, outside: Floats, group: NDArray[np.int64]) -> tuple[Document, Document]:
         """The card's ``calibration``, and where each question's is from, in words."""
         rows = [r for r, own in zip(self.rows, self.split.learnt, strict=True) if own]
@@ -253,7 +271,7 @@ class _Run:
             mine = self.learnt.task == index
             for some, words, least in (
                 (mine & drawn, "labels that were drawn at random", _LEAST_RANDOM),
-                (mine, "labels", _LEAST_SCALE),
+                (mine & ~self.chosen, "labels that no rank has chosen", _LEAST_SCALE),
             ):
                 yes = self.learnt.answer[some]
                 if min(yes.sum(), (~yes).sum()) >= least:
@@ -266,7 +284,8 @@ class _Run:
             else:
                 scales[kind.value] = self.model.card["calibration"][kind.value]
                 told[kind.value] = (
-                    f"that of {self.model.name}: fewer than {_LEAST_SCALE} labels of one answer"
+                    f"that of {self.model.name}: fewer than {_LEAST_SCALE} labels of one answer "
+                    "that no rank has chosen"
                 )
         return scales, told
 

@@ -3,19 +3,26 @@
 Few labels bear few parameters, and without decisions of the base data nothing holds a network to
 what it knew. So (`level_for`):
 
-- ``head``: without base data, or with fewer than `LEAST_DECISION` labels of the rarer answer. The
-  last linear layer of each labelled question is fitted, held to what it was by a penalty on the
-  change whose strength is chosen on held-out folds; no change at all is among the choices.
+- ``head``: without base data, or with fewer than `LEAST_DECISION` labels of a question. The last
+  linear layer of each labelled question is fitted: nothing, its bias, or all of it, held to what it
+  was by a penalty on the change; which of these is chosen on held-out folds.
 - ``decision``: with base data and more labels. What combines the tokens is fitted, too; half of
   every batch is base data, and every weight is pulled towards what it was.
 - ``measured``: from `LEAST_MEASURED` on. The layers behind the measured tokens as well.
 
 The image encoder and the first stage of the graph never change here.
+
+Labels that a queue chose by rank are no sample of the answers: where the model doubts, most may be
+the same answer, which is what there is to learn. So labels are not balanced by answer, as training
+examples are. What is fitted is the calibrated score moved to the share of true sites, `Prior`: as
+far as the choice went by what the model sees, the chance of an answer at a given site does not
+depend on it. Base data are whole samples, and are balanced.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +41,10 @@ from cb2_assist.model.network import FEATURE_TOKEN, GRAPH_TOKEN, N_VIEWS, TASKS,
 LEVELS = ("head", "decision", "measured")
 LEAST = 5
 """Labels of either answer from which on a question is fitted at all."""
-LEAST_DECISION, LEAST_MEASURED = 20, 200
-"""Labels of the rarer answer from which on more is fitted, when there is base data."""
+LEAST_DECISION, LEAST_MEASURED = 40, 400
+"""Labels of a question from which on more is fitted, when there is base data."""
 _HELD = (1.0, 10.0, 100.0, 1000.0)
-"""Strengths of the penalty on a head's change; without any is the last resort of `fit_head`."""
+"""Strengths of the penalty on a head's change."""
 _FOLDS = 5
 _DECISION = (
     "heads.",
@@ -71,28 +78,51 @@ class FitPlan:
 
     level: str
     replay_share: float = 0.5
-    steps: int = 300
+    steps: int = 150
     batch: int = 64
-    lr: float = 3e-4
+    lr: float = 5e-4
     hold: float = 0.01
     drop_images: float = 0.3
     drop_measured: float = 0.15
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """From a network's log-odds of one question to those of its labels.
+
+    Attributes:
+        temperature, bias: The model's own scale: ``logit / temperature + bias`` is at 50:50.
+        shift: Log-odds of the share of true sites where the labels are from.
+    """
+
+    temperature: float = 1.0
+    bias: float = 0.0
+    shift: float = 0.0
+
+    @property
+    def offset(self) -> float:
+        """What is added to ``logit / temperature``."""
+        return self.bias + self.shift
+
+
+EVEN = dict.fromkeys(Kind, Prior())
+"""Log-odds as they are, and as many true sites as false ones."""
+
+
 def level_for(labels: Tokens, replay: Tokens | None) -> str:
     """How much so many labels bear; see the module.
 
-    With two questions fitted the one with fewer labels of its rarer answer decides.
+    With two questions fitted the one with fewer labels decides.
     """
-    rarer = [n for n in rarer_counts(labels).values() if n >= LEAST]
-    if replay is None or not rarer:
+    fitted = [k for k, n in rarer_counts(labels).items() if n >= LEAST]
+    tasks = [list(Kind).index(k) for k in fitted]
+    if replay is None or not tasks or not set(tasks) <= set(replay.task.tolist()):
         return "head"
-    if len(np.unique(replay.task)) < len(np.unique(labels.task)):
+    n = min(int((labels.task == t).sum()) for t in tasks)
+    if n < LEAST_DECISION:
         return "head"
-    if min(rarer) < LEAST_DECISION:
-        return "head"
-    return "decision" if min(rarer) < LEAST_MEASURED else "measured"
+    return "decision" if n < LEAST_MEASURED else "measured"
 
 
 def rarer_counts(labels: Tokens) -> dict[Kind, int]:
@@ -127,7 +157,12 @@ def check_enough(labels: Tokens) -> None:
 
 
 def fit(
-    net: MultiTaskViT, labels: Tokens, replay: Tokens | None, plan: FitPlan, fold: Rows
+    net: MultiTaskViT,
+    labels: Tokens,
+    replay: Tokens | None,
+    plan: FitPlan,
+    fold: Rows,
+    prior: Mapping[Kind, Prior] = EVEN,
 ) -> MultiTaskViT:
     """A copy of a network, fitted; the same inputs give the same weights.
 
@@ -136,17 +171,20 @@ def fit(
         labels: What to learn.
         replay: Base data; None at level ``head``.
         plan: How.
-        fold: A fold of each label, in which the strength of level ``head`` is chosen, (n,).
+        fold: A fold of each label, in which level ``head`` chooses, (n,).
+        prior: Of the labels.
     """
     if plan.level == "head" or replay is None:
-        return _fit_heads(net, labels, fold)
-    return _fit_layers(net, labels, replay, plan)
+        return _fit_heads(net, labels, fold, prior)
+    return _fit_layers(net, labels, replay, plan, prior)
 
 
-def _fit_heads(net: MultiTaskViT, labels: Tokens, fold: Rows) -> MultiTaskViT:
+def _fit_heads(
+    net: MultiTaskViT, labels: Tokens, fold: Rows, prior: Mapping[Kind, Prior]
+) -> MultiTaskViT:
     out = copy.deepcopy(net).eval()
     _, embedding = answers(net, labels)
-    for index in range(len(Kind)):
+    for index, kind in enumerate(Kind):
         rows = labels.task == index
         answer = labels.answer[rows]
         if min(answer.sum(), (~answer).sum()) < LEAST:
@@ -155,61 +193,70 @@ def _fit_heads(net: MultiTaskViT, labels: Tokens, fold: Rows) -> MultiTaskViT:
         before = np.append(
             head.weight.detach().double().numpy()[0], head.bias.detach().double().numpy()
         )
-        after = fit_head(before, embedding[rows].astype(np.float64), answer, fold[rows])
+        after = fit_head(
+            before, embedding[rows].astype(np.float64), answer, fold[rows], prior[kind]
+        )
         with torch.no_grad():
             head.weight.copy_(torch.from_numpy(after[:-1][None]))
             head.bias.copy_(torch.from_numpy(after[-1:]))
     return out
 
 
-def fit_head(before: Floats, embedding: Floats, answer: NDArray[np.bool_], fold: Rows) -> Floats:
+def fit_head(
+    before: Floats,
+    embedding: Floats,
+    answer: NDArray[np.bool_],
+    fold: Rows,
+    prior: Prior = EVEN[Kind.JOIN],
+) -> Floats:
     """Weights and bias of one linear head.
 
-    The penalty is the strongest whose loss on held-out folds is within a standard error of the
-    least one, so that a head moves only as far as the labels carry it; ``before`` itself counts as
-    the strongest of all.
+    Of no change, a new bias, and new weights by the strength of their penalty, the one whose log
+    loss on held-out folds is least; ties go to the smaller change.
 
     Args:
         before: Weights and bias as they are, (D + 1,).
         embedding: What the head sees, (n, D).
         answer: (n,), both answers.
         fold: What is held out together, (n,).
+        prior: Of the labels.
     """
     x = np.hstack([embedding, np.ones((len(embedding), 1))])
-    losses = []
-    for strength in (None, *sorted(_HELD, reverse=True)):
-        out = np.full(len(answer), np.nan)
+
+    def fitted(rows: NDArray[np.bool_], strength: float | None) -> Floats:
+        if strength is None:
+            return before
+        return _held_fit(before, x[rows], answer[rows], strength, prior)
+
+    best, least = None, np.inf
+    for strength in (None, np.inf, *sorted(_HELD, reverse=True)):
+        loss = 0.0
         for k in np.unique(fold):
             held = fold == k
-            w = before if strength is None else _held_fit(before, x[~held], answer[~held], strength)
-            out[held] = _losses(x[held] @ w, answer[held])
-        losses.append((strength, out))
-    weight = balanced(answer)
-    weight /= weight.sum()
-    mean = [float(weight @ loss) for _, loss in losses]
-    best = int(np.argmin(mean))
-    chosen: float | None = None
-    for (strength, loss), m in zip(losses, mean, strict=True):
-        more = loss - losses[best][1]
-        error = float(np.sqrt((weight**2) @ (more - (m - mean[best])) ** 2))
-        if m - mean[best] <= error:
-            chosen = strength
-            break
-    return before if chosen is None else _held_fit(before, x, answer, chosen)
+            z = x[held] @ fitted(~held, strength) / prior.temperature + prior.offset
+            loss += float(_losses(z, answer[held]).sum())
+        if loss < least - 1e-6:
+            best, least = strength, loss
+    return fitted(np.ones(len(answer), bool), best)
 
 
-def _held_fit(before: Floats, x: Floats, answer: NDArray[np.bool_], strength: float) -> Floats:
-    if answer.all() or not answer.any():
-        return before
-    weight, sign = balanced(answer), np.where(answer, 1.0, -1.0)
-    held = np.full(len(before), strength)
+def _held_fit(
+    before: Floats, x: Floats, answer: NDArray[np.bool_], strength: float, prior: Prior
+) -> Floats:
+    """With an infinite strength only the bias is fitted."""
+    sign = np.where(answer, 1.0, -1.0)
+    only_bias = not np.isfinite(strength)
+    held = np.full(len(before), 0.0 if only_bias else strength)
     held[-1] = 1.0  # the bias costs one label's worth
 
     def loss(w: Floats) -> tuple[float, Floats]:
-        z = sign * (x @ w)
-        value = weight @ np.logaddexp(0, -z) + 0.5 * held @ (w - before) ** 2
-        pull = -weight * sign / (1 + np.exp(z))
-        return float(value), x.T @ pull + held * (w - before)
+        z = sign * (x @ w / prior.temperature + prior.offset)
+        value = np.logaddexp(0, -z).sum() + 0.5 * held @ (w - before) ** 2
+        pull = -sign / (1 + np.exp(z)) / prior.temperature
+        slope = x.T @ pull + held * (w - before)
+        if only_bias:
+            slope[:-1] = 0
+        return float(value), slope
 
     found = optimize.minimize(loss, before, jac=True, method="L-BFGS-B")
     out: Floats = found.x
@@ -238,7 +285,13 @@ def step_weights(tokens: Tokens) -> NDArray[np.float32]:
     return out
 
 
-def _fit_layers(net: MultiTaskViT, labels: Tokens, replay: Tokens, plan: FitPlan) -> MultiTaskViT:
+def _fit_layers(
+    net: MultiTaskViT,
+    labels: Tokens,
+    replay: Tokens,
+    plan: FitPlan,
+    prior: Mapping[Kind, Prior],
+) -> MultiTaskViT:
     out = copy.deepcopy(net)
     starts = _DECISION if plan.level == "decision" else (*_DECISION, *_MEASURED)
     moving = []
@@ -250,16 +303,22 @@ def _fit_layers(net: MultiTaskViT, labels: Tokens, replay: Tokens, plan: FitPlan
     rng = np.random.default_rng((plan.seed, 3))
     torch.manual_seed(plan.seed)
     base = round(plan.batch * plan.replay_share)
-    sources = [(labels, plan.batch - base), (replay, base)]
-    streams = [_stream(t, n, step_weights(t), rng) for t, n in sources if n]
+    own = [prior[k] for k in Kind]
+    # base data are whole samples, balanced by answer, at 50:50
+    whole = [Prior(p.temperature, p.bias) for p in own]
+    plain = np.ones(len(labels), np.float32)
+    streams = [
+        (_stream(labels, plan.batch - base, plain, rng), own),
+        (_stream(replay, base, step_weights(replay), rng), whole),
+    ]
     out.train()
     for step in range(plan.steps):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr * rate_at(step, plan.steps, 0.1)
         total = torch.zeros(())
-        for stream in streams:
+        for stream, at in streams:
             some, weight = next(stream)
-            total = total + _loss(out, some, weight, plan, rng) * len(some) / plan.batch
+            total = total + _loss(out, some, weight, at, plan, rng) * len(some) / plan.batch
         pull = sum(((p - was) ** 2).sum() for p, was in moving)
         optimizer.zero_grad(set_to_none=True)
         (total + plan.hold * pull).backward()  # type: ignore[no-untyped-call]
@@ -291,6 +350,7 @@ def _loss(
     net: MultiTaskViT,
     some: Tokens,
     weight: NDArray[np.float32],
+    prior: Sequence[Prior],
     plan: FitPlan,
     rng: np.random.Generator,
 ) -> torch.Tensor:
@@ -303,9 +363,13 @@ def _loss(
     logit, _ = net.decide(
         token_stack(net, some), torch.from_numpy(~there), torch.from_numpy(some.task)
     )
+    scale, offset = (
+        torch.tensor([getattr(prior[t], k) for t in some.task.tolist()])
+        for k in ("temperature", "offset")
+    )
     target = torch.from_numpy(some.answer.astype(np.float32)) * 0.95 + 0.025
     return functional.binary_cross_entropy_with_logits(
-        logit, target, weight=torch.from_numpy(weight)
+        logit / scale + offset, target, weight=torch.from_numpy(weight)
     )
 
 
@@ -337,7 +401,12 @@ def folds_of(
 
 
 def out_of_fold(
-    net: MultiTaskViT, labels: Tokens, replay: Tokens | None, plan: FitPlan, fold: Rows
+    net: MultiTaskViT,
+    labels: Tokens,
+    replay: Tokens | None,
+    plan: FitPlan,
+    fold: Rows,
+    prior: Mapping[Kind, Prior] = EVEN,
 ) -> Floats:
     """Log-odds of each label by a network that was fitted without the label's fold, (n,)."""
     out = answers(net, labels)[0]
@@ -345,6 +414,6 @@ def out_of_fold(
         held = fold == k
         if held.all():
             continue
-        rest = fit(net, labels.take(~held), replay, plan, fold[~held])
+        rest = fit(net, labels.take(~held), replay, plan, fold[~held], prior)
         out[held] = answers(rest, labels.take(held))[0]
     return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Collected:
         point_nm: Where.
         dataset, version, licence, species: As kept with it; empty where unknown.
         explore: Drawn at random by the queue.
+        chosen: Chosen by the queue's order, or on the list beside such a site.
         stored: Where its views are.
     """
 
@@ -78,6 +79,7 @@ class Collected:
     licence: str
     species: str
     explore: bool
+    chosen: bool
     stored: StoredDecision | dict[str, Any]
 
 
@@ -160,9 +162,21 @@ def _of_row(row: dict[str, Any]) -> Collected:
         version=row["version"],
         licence=row["licence"],
         species=row["species"],
-        explore=propensity.get("how") == "queue" and bool(propensity.get("explore")),
+        explore=is_explored(propensity),
+        chosen=is_chosen(propensity),
         stored=row,
     )
+
+
+def is_explored(propensity: Mapping[str, Any]) -> bool:
+    """Whether the queue drew the site at random."""
+    return propensity.get("how") == "queue" and propensity.get("explore") is True
+
+
+def is_chosen(propensity: Mapping[str, Any]) -> bool:
+    """Whether an order chose the site, or one that it stood beside."""
+    how = propensity.get("how")
+    return how == "queue_list" or (how == "queue" and not is_explored(propensity))
 
 
 def _of_parquet(data: Path, left_out: Counter[str]) -> Iterator[Collected]:
@@ -188,7 +202,8 @@ def _of_parquet(data: Path, left_out: Counter[str]) -> Iterator[Collected]:
             version=row.version,
             licence=row.licence,
             species=row.species,
-            explore=row.explore,
+            explore=is_explored(row.propensity),
+            chosen=is_chosen(row.propensity),
             stored=row,
         )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cb2_assist.core.errors import DatasetError
-from cb2_assist.learning.finetune_fit import check_enough, fit_head, folds_of, level_for
+from cb2_assist.learning.finetune_fit import Prior, check_enough, fit_head, folds_of, level_for
 from cb2_assist.learning.finetune_report import before_and_after, verdict
 from cb2_assist.learning.finetune_split import components, split_labels
 from cb2_assist.learning.finetune_tokens import Tokens
@@ -30,9 +30,9 @@ def tokens(joins: tuple[int, int] = (0, 0), cuts: tuple[int, int] = (0, 0)) -> T
     ("labels", "base", "level"),
     [
         (tokens((500, 500)), None, "head"),
-        (tokens((500, 19)), tokens((9, 9)), "head"),
-        (tokens((20, 300)), tokens((9, 9)), "decision"),
-        (tokens((200, 300)), tokens((9, 9)), "measured"),
+        (tokens((20, 19)), tokens((9, 9)), "head"),
+        (tokens((5, 35)), tokens((9, 9)), "decision"),
+        (tokens((100, 300)), tokens((9, 9)), "measured"),
         # two questions: the one that knows less decides, unless it is not fitted at all
         (tokens((200, 300), (20, 20)), tokens((9, 9), (9, 9)), "decision"),
         (tokens((200, 300), (4, 90)), tokens((9, 9), (9, 9)), "measured"),
@@ -61,9 +61,29 @@ def test_a_head_moves_where_labels_carry_it_and_stays_where_they_are_chance():
     moved = fit_head(before, x, told, fold)
     right = ((np.c_[x, np.ones(120)] @ moved > 0) == told).mean()
     assert right > 0.9
-    # what the head says already, of a head that is as sure as it should be
-    chance = rng.random(120) < 1 / (1 + np.exp(-(x @ before[:-1])))
-    assert (fit_head(before, x, chance, fold) == before).all()
+    # answers that are as likely as the head says
+    p = 1 / (1 + np.exp(-(x @ before[:-1])))
+    stayed = fit_head(before, x, rng.random(120) < p, fold)
+    assert np.abs(1 / (1 + np.exp(-(np.c_[x, np.ones(120)] @ stayed))) - p).mean() < 0.1
+
+
+def test_answers_where_a_head_doubts_move_it_though_most_are_the_same():
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (400, 12))
+    before = np.append(rng.normal(0, 1, 12), 0.0)
+    # likelier by three units of log-odds than the head says
+    answer = rng.random(400) < 1 / (1 + np.exp(-(x @ before[:-1] + 3.0)))
+    doubted = np.argsort(np.abs(x @ before[:-1]))[:60]
+    assert 0.8 < answer[doubted].mean() < 1
+    fold = np.arange(60) % 5
+    after = fit_head(before, x[doubted], answer[doubted], fold)
+    z = np.c_[x, np.ones(400)] @ after
+    was = ((x @ before[:-1] > 0) == answer).mean()
+    assert ((z > 0) == answer).mean() > was + 0.05
+    # the same answers in a sample that is known to be lopsided say less
+    known = Prior(shift=float(np.log(answer[doubted].mean() / (1 - answer[doubted].mean()))))
+    less = fit_head(before, x[doubted], answer[doubted], fold, known)
+    assert less[-1] < after[-1]
 
 
 def test_folds_keep_groups_together_and_spread_both_answers():
