@@ -124,6 +124,14 @@ def test_leases_say_what_they_need(tmp_path):
     assert done.stderr == "usage: python examples/team_leases.py URL [WORKERS] [SITES]\n"
 
 
+def test_edits_under_faults_are_held_against_the_servers_log(tmp_path):
+    """More of them are made in standin/test_faulted_edits.py."""
+    lines = run("faulted_edits.py", 3, home=tmp_path).stdout.splitlines()
+    assert [line.strip()[:15] for line in lines[:-1]] == ["1  made, answer"] * 3
+    assert lines[-1].startswith("3 edits (")
+    assert lines[-1].endswith("3 under a fault: lost 0, repeated 0")
+
+
 def test_every_example_is_tested_here():
     text = Path(__file__).read_text()
     names = [p.name for p in EXAMPLES.glob("*.py")]

@@ -103,19 +103,28 @@ class Applying:
 
     # -- from the session
 
-    def expect(self, decision: Decision, sides: Iterable[Iterable[Iterable[float]]] | None) -> None:
+    def expect(self, decision: Decision, sides: Iterable[Iterable[Iterable[float]]] | None) -> str:
         """Keep the edit of an accept that is about to be recorded, so that it cannot get lost.
 
         Args:
             decision: Not recorded yet.
             sides: Of a cut: points in nm that are to come apart.
 
-        Raises:
-            LabelError: It cannot be written.
+        Returns:
+            Words where it could not be kept; the verdict is worth more, and is recorded all the
+            same.
         """
-        suggestion = decision.suggestion
         if decision.verdict is not Verdict.ACCEPT:
-            return
+            return ""
+        try:
+            self._keep(decision, sides)
+        except LabelError as e:
+            log.warning("An edit is not kept: %s", e)
+            return "Its edit could not be kept, so that it will not be applied."
+        return ""
+
+    def _keep(self, decision: Decision, sides: Iterable[Iterable[Iterable[float]]] | None) -> None:
+        suggestion = decision.suggestion
         kept = (EditState.APPLIED, EditState.ALREADY)
         if any(
             r.edit.turns is None and (r.is_open or r.state in kept)

@@ -389,13 +389,14 @@ class ReviewSession:
             decision = self._making.decision(answer, suggestion, shown, verdicts, hidden)
             now, changed = self._freshness.check(suggestion) if self._freshness else (None, "")
             decision = replace(decision, current_roots=now)
+            lost = ""
             if self._applying is not None:
-                self._applying.expect(decision, self._evidence.sides(suggestion.id))
+                lost = self._applying.expect(decision, self._evidence.sides(suggestion.id))
             event = self._decisions.decide(decision)
         except AssistError as error:
             self._meaning_of([answer.suggestion_id])
             raise self._not_recorded(error) from error
-        text = " ".join(filter(None, (said(event.decision or decision, shown), changed)))
+        text = " ".join(filter(None, (said(event.decision or decision, shown), changed, lost)))
         text += self._meaning_of(s.id for s in answered_sites(event.decision or decision))
         word = self._pace.note(answer.verdict, answer.shown_ms)
         reason_for = None

@@ -1,7 +1,7 @@
 /** @file What each key does: say so at once, ask the server, and leave the viewer for later. */
 
 import { freshKey } from "./api.js";
-import { describe, neighbour, openAt, reasonTarget, selectedOf, wordsOf } from "./model.js";
+import { describe, neighbour, nextEdit, openAt, reasonTarget, selectedOf, wordsOf } from "./model.js";
 
 /** @typedef {import("./page.js").Page} Page */
 /** @typedef {(page: Page, key: string, argument?: string) => void} Action */
@@ -133,7 +133,7 @@ export const ACTIONS = {
         "warn",
       );
     }
-    const next = edits.waiting[0];
+    const next = nextEdit(page.view);
     if (!next) return page.say("No edit waits. Accept a suggestion with f first.", "warn");
     // named here, at keydown: what was visible when the person said yes
     page.send({ type: "apply", edit: next.edit, number: next.number });

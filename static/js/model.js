@@ -149,6 +149,16 @@ export function reasonTarget(view) {
   return view.reason_for?.suggestion === id ? view.reason_for : { suggestion: id };
 }
 
+/**
+ * The edit that `y` would take a step further: the first that waits for the person, else the first
+ * whose fate is not known.
+ * @param {Snapshot} view
+ */
+export function nextEdit(view) {
+  const waiting = view.edits?.waiting ?? [];
+  return waiting.find((edit) => edit.state === "staged") ?? waiting[0] ?? null;
+}
+
 /** @param {Snapshot} view */
 export function idsOf(view) {
   return (view.list?.suggestions ?? []).map((s) => s.id);

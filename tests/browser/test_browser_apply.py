@@ -52,7 +52,7 @@ def start(tmp_path: Path, world: CaveWorld, tiny_model_folder: Path) -> Iterator
 
 def proposed(tab: Tab) -> str:
     """Ask about the dumbbell; its object, with the join to the partner selected."""
-    tab.page.set_default_timeout(180_000)  # the first p waits for the network to be loaded
+    tab.page.set_default_timeout(400_000)  # the first p waits for the network to be loaded
     tab.point_at()
     tab.propose()
     tab.page.locator('[role=option][data-kind="join"]').first.click()

@@ -144,7 +144,8 @@ def live(person) -> Iterator[Desk]:
 
 
 def test_a_staged_edit_waits_for_y_also_after_a_restart(stage, person):
-    assert stage.accept(person.join()) == "Its edit waits in the list; y applies."
+    edit = person.join()
+    assert stage.accept(edit) == "Its edit waits in the list; y applies."
     assert person.operations() == []
     stage.again()
     stage.applying.start().result(60)
@@ -153,8 +154,7 @@ def test_a_staged_edit_waits_for_y_also_after_a_restart(stage, person):
     assert stage.waiting == []
     (row,) = stage.applying.to_json()["ended"]
     assert (row["state"], row["operation"]) == ("applied", "1")
-    edit = person.join()
-    assert len(stage.moved) == 1
+    assert stage.moved == [frozenset({edit.segment, edit.partner})]
     assert person.operations() == [1]
     # accepted once more, it is not made once more
     stage.accept(edit)
@@ -259,7 +259,7 @@ def test_a_lost_answer_is_looked_up_by_itself(live, person):
 
 def test_a_server_that_is_down_leaves_the_edit_waiting(stage, person):
     stage.accept(person.join())
-    person.cave.faults.add(Fault("refused", "", status=500))
+    person.cave.faults.add(Fault("refused", "/roots_binary$", status=500))
     with pytest.raises(DecisionError, match="goes on waiting"):
         stage.y()
     person.cave.faults.clear()

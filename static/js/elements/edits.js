@@ -1,5 +1,7 @@
 /** @file Edits of the graph that wait, are under way or were made: what `y` would apply next. */
 
+import { nextEdit } from "../model.js";
+
 /** @typedef {import("../types.js").View} View */
 /** @typedef {import("../types.js").EditRow} EditRow */
 
@@ -38,7 +40,8 @@ export class Edits extends HTMLElement {
   }
 
   /** @param {View} view */
-  update({ edits, revision }) {
+  update(view) {
+    const { edits, revision } = view;
     const rows = edits ? [...edits.waiting, ...edits.ended] : [];
     this.hidden = rows.length === 0;
     const text = JSON.stringify([revision, rows]);
@@ -47,7 +50,8 @@ export class Edits extends HTMLElement {
     const n = edits?.waiting.length ?? 0;
     this.heading.textContent = n ? `${n} edit${n === 1 ? "" : "s"} to apply: y` : "edits";
     this.#due.clear();
-    this.list.replaceChildren(...rows.map((row, i) => this.#row(row, n > 0 && i === 0)));
+    const next = nextEdit(view);
+    this.list.replaceChildren(...rows.map((row) => this.#row(row, row.edit === next?.edit)));
     this.#tick();
   }
 
