@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,3 +128,34 @@ def at_base_rate(score: Floats, rate: float) -> Floats:
     odds = odds / (1 - odds) * rate / (1 - rate)
     out: Floats = odds / (1 + odds)
     return out
+
+
+def exact_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share by the binomial distribution itself (Clopper and Pearson 1934)."""
+    from scipy.stats import binomtest
+
+    found = binomtest(hits, n).proportion_ci(level, "exact")
+    return float(found.low), float(found.high)
+
+
+def mask_iou(truth: NDArray[np.integer[Any]], said: NDArray[np.integer[Any]]) -> float:
+    """How well two sides are told apart, whichever of them is called which.
+
+    Args:
+        truth: 1 and 2 on the two sides; 0 where there is no answer, which does not count.
+        said: Likewise, of the same shape; 0 where nothing was said, which is wrong.
+
+    Returns:
+        Mean of both sides' intersection over union, for the better of the two namings; NaN unless
+        both sides occur in the truth.
+    """
+    known = truth > 0
+    t, s = truth[known], said[known]
+    if not ((t == 1).any() and (t == 2).any()):
+        return math.nan
+
+    def iou(a: int, b: int) -> float:
+        one, other = t == a, s == b
+        return float((one & other).sum() / (one | other).sum())
+
+    return 0.5 * max(iou(1, 1) + iou(2, 2), iou(1, 2) + iou(2, 1))
