@@ -161,6 +161,7 @@ def build_assistant(
                 views.site_nm,
                 why_uncalibrated(loaded.card, species, views.extent_nm),
                 loaded.reads_neighbours,
+                loaded.reads_passage,
             ),
             calibrator_from_card(loaded.card).with_state(state, loaded.sha256),
             base_rates(state, loaded.card),

@@ -87,6 +87,11 @@ def take(part: Part, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Part:
     return Part(**{k: v if k == "name" else v[at] for k, v in columns.items()})
 
 
+def of_joins(part: Part) -> NDArray[np.float32]:
+    """What is measured of joins, without what only cuts have."""
+    return part.features[:, : len(FEATURE_NAMES)]
+
+
 # --- trees
 
 
@@ -119,8 +124,8 @@ def ten_features(part: Part, seed: int, _work: Path) -> Ask:
 
 def all_features(part: Part, seed: int, _work: Path) -> Ask:
     """Trees on all contact and membrane features."""
-    model = Trees(part.features, part.answer, seed)
-    return lambda p: model(p.features)
+    model = Trees(of_joins(part), part.answer, seed)
+    return lambda p: model(of_joins(p))
 
 
 def two_stage(part: Part, seed: int, _work: Path) -> Ask:
@@ -133,14 +138,14 @@ def two_stage(part: Part, seed: int, _work: Path) -> Ask:
             max_iter=300, learning_rate=0.05, max_leaf_nodes=15, l2_regularization=5,
             random_state=seed,
         ).fit(p.neighbours[known][rows], p.contacts[known][rows])  # fmt: skip
-        return Trees(p.features, p.answer, seed), contact
+        return Trees(of_joins(p), p.answer, seed), contact
 
     def values(p: Part, models: tuple[Trees, HistGradientBoostingClassifier]) -> NDArray[Any]:
         there = p.neighbours[..., 0] > 0
         each = np.zeros(there.shape)
         if there.any():
             each[there] = models[1].predict_proba(p.neighbours[there])[:, 1]
-        own = torch.from_numpy(models[0](p.features))
+        own = torch.from_numpy(models[0](of_joins(p)))
         found: NDArray[Any] = graph_values(
             own, torch.from_numpy(each), torch.from_numpy(there)
         ).numpy()
@@ -153,9 +158,9 @@ def two_stage(part: Part, seed: int, _work: Path) -> Ask:
         held = (part.z > low) & (part.z <= high)
         near = (part.z > low - GUARD_VX) & (part.z <= high + GUARD_VX)
         honest[held] = values(take(part, held), first(take(part, ~near)))
-    second = Trees(np.c_[part.features, honest], part.answer, seed)
+    second = Trees(np.c_[of_joins(part), honest], part.answer, seed)
     kept = first(part)
-    return lambda p: second(np.c_[p.features, values(p, kept)])
+    return lambda p: second(np.c_[of_joins(p), values(p, kept)])
 
 
 # --- the shipped network, with and without its parts

@@ -22,7 +22,7 @@ from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.examples import Example, PairTable, Volume, cut_examples, join_examples
 from cb2_assist.learning.judged import ALL, MODALITIES, SUBSETS, Floats, Judged, calibrated
 from cb2_assist.learning.prepare import grey_statistics
-from cb2_assist.model.card import ViewSpec, reads_neighbours
+from cb2_assist.model.card import ViewSpec, reads_neighbours, reads_passage
 from cb2_assist.model.inputs import network_input
 from cb2_assist.model.network import N_TOKENS, N_VIEWS
 from cb2_assist.model.view_average import subset_log_odds
@@ -76,6 +76,7 @@ class VolumeJudge:
         self._predictor, self._calibrator, self._say = predictor, calibrator, say
         self._views = predictor.model.views_for(species)
         self._neighbours = reads_neighbours(predictor.model.card)
+        self._way_between = reads_passage(predictor.model.card)
 
     def joins(
         self, table: PairTable, baseline: Baseline | None = None
@@ -112,7 +113,13 @@ class VolumeJudge:
         self, kind: Kind, sample_type: str, examples: Iterator[Example], total: int | None
     ) -> tuple[Judged, NDArray[np.float32]]:
         statistics = grey_statistics(self._volume)
-        look = looker(self._views, statistics, self._volume, neighbours=self._neighbours)
+        look = looker(
+            self._views,
+            statistics,
+            self._volume,
+            neighbours=self._neighbours,
+            way_between=self._way_between,
+        )
         key: list[str] = []
         answer: list[bool] = []
         group: list[str] = []
@@ -197,7 +204,12 @@ def fit_trees(rows: NDArray[np.float32], answer: NDArray[np.bool_]) -> Baseline:
 
 
 def looker(
-    views: ViewSpec, statistics: EmStatistics, volume: Volume, *, neighbours: bool
+    views: ViewSpec,
+    statistics: EmStatistics,
+    volume: Volume,
+    *,
+    neighbours: bool,
+    way_between: bool,
 ) -> Callable[[SiteWindow], ViewStack]:
     """Makes the views of a window of the volume, as the page does."""
 
@@ -210,7 +222,9 @@ def looker(
             extent_nm=views.extent_nm,
             profile=views.profile,
             statistics=statistics,
-            features=site_vector(window, statistics, neighbours=neighbours),
+            features=site_vector(
+                window, statistics, neighbours=neighbours, way_between=way_between
+            ),
             em_oblique=views.em_oblique,
             em_extent_nm=views.em_extent_nm,
         )

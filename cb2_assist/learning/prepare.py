@@ -27,9 +27,16 @@ from cb2_assist.learning.examples import (
 from cb2_assist.learning.pair_types import Synapses
 from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.inputs import network_input
-from cb2_assist.views.features import FEATURE_NAMES, site_features
+from cb2_assist.views.features import FEATURE_NAMES
 from cb2_assist.views.stack import render
-from cb2_assist.views.surroundings import CONTACT_NAMES, SIDES, surroundings
+from cb2_assist.views.surroundings import (
+    CONTACT_NAMES,
+    MEASURED_NAMES,
+    SIDES,
+    resized,
+    site_vector,
+    surroundings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Part:
     Attributes:
         geometry: float16, (n, 3, 7, px, px), memory-mapped.
         em: uint8, (n, 3, 3, px, px), memory-mapped.
-        features: float32, (n, F).
+        features: float32, (n, `views.surroundings.MEASURED_NAMES`).
         neighbours: float32, (n, third segment, side, measure), see `views.surroundings`.
         contacts: int8, (n, third segment, side): whether that side and that segment are one body;
             -1 where nobody knows, or the two do not touch.
@@ -179,7 +186,7 @@ def prepare(
     features, neighbours, contacts = [], [], []
     with (folder / "geometry.raw").open("wb") as geometry, (folder / "em.raw").open("wb") as em:
         for example, z in examples:
-            f = site_features(example.window, statistics)
+            f = site_vector(example.window, statistics, neighbours=False, way_between=True)
             stack = render(
                 example.window,
                 extent_nm=view.extent_nm,
@@ -237,7 +244,7 @@ def prepare(
         "extent_nm": view.extent_nm,
         "em_mean": statistics.mean,
         "em_std": statistics.std,
-        "features": list(FEATURE_NAMES),
+        "features": list(MEASURED_NAMES),
         "contact": list(CONTACT_NAMES),
         **({} if asked is None else {"asked": dict(asked)}),
     }
@@ -288,12 +295,10 @@ def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
         meta = json.loads((folder / "part.json").read_text())
     except OSError as e:
         raise DatasetError(f"{folder} holds no prepared examples ({e.strerror}).") from e
-    measured = (tuple(meta["features"]), tuple(meta.get("contact", ())))
-    if measured != (FEATURE_NAMES, CONTACT_NAMES):
-        raise DatasetError(
-            f"{folder} was prepared with other features than this version has. Delete it; the "
-            "next run of train makes it again."
-        )
+    measured, contact = tuple(meta["features"]), tuple(meta.get("contact", ()))
+    is_older = measured == FEATURE_NAMES
+    if contact != CONTACT_NAMES or not (is_older or measured == MEASURED_NAMES):
+        raise _other_features(folder)
     if asked is not None and meta.get("asked", asked) != asked:
         raise DatasetError(
             f"{folder} was prepared for {meta['asked']}, now wanted is {asked}. Give another "
@@ -302,6 +307,10 @@ def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
     n, shapes = int(meta["n"]), meta["shapes"]
     with np.load(folder / "rows.npz", allow_pickle=False) as rows:
         columns = {k: rows[k] for k in rows.files}
+    if is_older and columns["task"].any():
+        raise _other_features(folder)
+    # what an earlier version did not measure is 0 for joins
+    columns["features"] = resized(columns["features"], len(MEASURED_NAMES))
     if "sample_type" not in columns:
         raise DatasetError(
             f"{folder} was prepared by an earlier version, without sample types. Delete it; the "
@@ -314,4 +323,11 @@ def open_part(folder: Path, asked: Mapping[str, Any] | None = None) -> Part:
         ),
         em=np.memmap(folder / "em.raw", np.uint8, "r", shape=(n, *shapes["em"])),
         **columns,
+    )
+
+
+def _other_features(folder: Path) -> DatasetError:
+    return DatasetError(
+        f"{folder} was prepared with other features than this version has. Delete it; the "
+        "next run of train makes it again."
     )

@@ -23,7 +23,7 @@ from cb2_assist.learning.judge_volume import looker
 from cb2_assist.learning.judged import SUBSETS
 from cb2_assist.learning.prepare import grey_statistics
 from cb2_assist.learning.shifts import KEEPS_STATISTICS, Cell
-from cb2_assist.model.card import reads_neighbours
+from cb2_assist.model.card import reads_neighbours, reads_passage
 from cb2_assist.model.inputs import NetworkInput, network_input
 from cb2_assist.model.network import GRAPH_TOKEN, N_TOKENS
 from cb2_assist.views.features import has_interface
@@ -93,7 +93,8 @@ def see(
     views = predictor.model.views_for(species)
     shifted = volume if cell is None else cell.apply(volume)
     statistics = _statistics(volume, shifted, cell)
-    neighbours = reads_neighbours(predictor.model.card)
+    card = predictor.model.card
+    neighbours, way_between = reads_neighbours(card), reads_passage(card)
     present = np.ones(N_TOKENS, bool)
     if cell is not None:
         for part in cell.absent:
@@ -111,7 +112,8 @@ def see(
             window = build_window(around.cutout, site, views.site_nm, shifted.box)
         except AssistError:
             return None  # a segment is no longer there
-        stack = looker(views, statistics, around, neighbours=neighbours)(window)
+        seen = looker(views, statistics, around, neighbours=neighbours, way_between=way_between)
+        stack = seen(window)
         return network_input(stack, views.image_px), has_interface(stack.features)
 
     n = len(table)

@@ -184,7 +184,7 @@ def step_loss(
     target = target * (1 - recipe.smoothing) + 0.5 * recipe.smoothing
     weight = to(rows.weight)
     absent = torch.ones(B, N_TOKENS, dtype=torch.bool, device=device)
-    features = to(rows.features)
+    features = net.measured(to(rows.features))
     noise = torch.randn_like(features) * recipe.feature_noise * net.feature_std
     token = net.feature_tokens(features + noise)
     tokens = torch.zeros(B, N_TOKENS, token.shape[1], device=device)

@@ -22,7 +22,7 @@ from cb2_assist.core.records import Kind
 from cb2_assist.model.ood.reference import PREFIX, OodReference, from_tensors, of_one_gaussian
 from cb2_assist.views.encode import check_profile
 from cb2_assist.views.features import FEATURE_NAMES
-from cb2_assist.views.surroundings import CONTACT_NAMES
+from cb2_assist.views.surroundings import CONTACT_NAMES, MEASURED_NAMES
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
 FORMAT = 2
@@ -114,6 +114,11 @@ class CheckedCard:
         """See `reads_neighbours`."""
         return reads_neighbours(self.card)
 
+    @property
+    def reads_passage(self) -> bool:
+        """See `reads_passage`."""
+        return reads_passage(self.card)
+
     def views_for(self, species: str) -> ViewSpec:
         """How the model wants its views on a dataset of this species."""
         return self.by_species.get(species, self.views)
@@ -148,6 +153,11 @@ def read_card(folder: Path) -> dict[str, Any]:
 def reads_neighbours(card: dict[str, Any]) -> bool:
     """Whether a model has a graph token, so that `views.surroundings` must be measured for it."""
     return bool(card["network"].get("contact_measures", 0))
+
+
+def reads_passage(card: dict[str, Any]) -> bool:
+    """Whether `views.passage` must be measured for a model's cuts."""
+    return tuple(card.get("features", ())) == MEASURED_NAMES
 
 
 def check_card(folder: Path) -> CheckedCard:
@@ -188,10 +198,10 @@ def check_card(folder: Path) -> CheckedCard:
             "that made it, or train again."
         )
     reads_only_views = card["network"].get("architecture") == CB2_ARCHITECTURE
-    if features != (() if reads_only_views else FEATURE_NAMES):
+    if features not in ([()] if reads_only_views else [FEATURE_NAMES, MEASURED_NAMES]):
         raise ModelError(
             f"The model {card.get('name')!r} wants {len(features)} features that this version does "
-            f"not compute alike (it has {len(FEATURE_NAMES)}). Use the version that made it, or "
+            f"not compute alike (it has {len(MEASURED_NAMES)}). Use the version that made it, or "
             "train again."
         )
     ood = None if card.get("ood") == OOD_UNKNOWN else _read_ood(path, card)

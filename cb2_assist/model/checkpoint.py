@@ -31,8 +31,7 @@ from cb2_assist.model.cb2_network import Cb2Spec, Cb2ViT
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.model.ood.appearance import PICTURE_WIDTH
 from cb2_assist.model.ood.reference import OodReference
-from cb2_assist.views.features import FEATURE_NAMES
-from cb2_assist.views.surroundings import CONTACT_NAMES
+from cb2_assist.views.surroundings import CONTACT_NAMES, MEASURED_NAMES
 
 MAX_BYTES = 16_000_000
 """Weights that the repository ships are not larger; those that are trained elsewhere may be."""
@@ -98,7 +97,7 @@ def save_model(
         **card,
         "network": network.spec.to_json(),
         "views": asdict(views),
-        "features": list(FEATURE_NAMES),
+        "features": list(MEASURED_NAMES[: network.spec.features]),
         **({"contact": list(CONTACT_NAMES)} if network.graph is not None else {}),
         "ood": {**card.get("ood", {}), "default": ood.default},
         "weights": {"file": WEIGHTS, "sha256": sha256_of(path), "bytes": size},

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel, GeometryView
 from cb2_assist.core.errors import ModelError
 from cb2_assist.core.records import Kind
 from cb2_assist.model.graph import NeighbourGraph
-from cb2_assist.views.features import FEATURE_NAMES
+from cb2_assist.views.surroundings import MEASURED_NAMES, resized
 
 TASKS: tuple[str, ...] = (Kind.JOIN.value, Kind.CUT.value, "synapse")
 """Order of the decision heads."""
@@ -47,7 +48,8 @@ class NetworkSpec:
     """A timm vision transformer."""
     image_px: int = 112
     """Views are read at this size."""
-    features: int = len(FEATURE_NAMES)
+    features: int = len(MEASURED_NAMES)
+    """Of `MEASURED_NAMES`, the first ones."""
     contact_measures: int = 0
     """Numbers for each contact of the neighbour graph; 0 is a network without a graph token."""
     feature_hidden: int = 192
@@ -188,14 +190,15 @@ class MultiTaskViT(nn.Module):
 
     def feature_tokens(self, features_BF: Tensor) -> Tensor:
         """The contact features as one token each, ``(B, D)``."""
+        features_BF = self.measured(features_BF)
         z = (features_BF - self.feature_mean) / self.feature_std
         token: Tensor = self.feature_token(z.clamp(-4, 4))
         return token
 
     def scaled_features(self, features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Contact features in deviations from their training mean, ``(B, F)``."""
+        """What is measured, in deviations from its training mean, ``(B, F)``."""
         mean, std = (x.cpu().numpy() for x in (self.feature_mean, self.feature_std))
-        out: NDArray[np.float32] = (features_BF - mean) / std
+        out: NDArray[np.float32] = (resized(features_BF, self.spec.features) - mean) / std
         return out
 
     def graph_tokens(self, features_BF: Tensor, neighbours_BKSM: Tensor) -> Tensor:
@@ -209,7 +212,14 @@ class MultiTaskViT(nn.Module):
                 "This network has no graph token. Train one with contact measures, or leave the "
                 "neighbours out."
             )
-        return self.graph.tokens(self.graph.values(features_BF, neighbours_BKSM))
+        return self.graph.tokens(self.graph.values(self.measured(features_BF), neighbours_BKSM))
+
+    def measured(self, features_BF: Tensor) -> Tensor:
+        """As many features as the network reads; what was not measured is 0.
+
+        Views that were kept for another network may hold more, or fewer.
+        """
+        return functional.pad(features_BF, (0, self.spec.features - features_BF.shape[1]))
 
     def decide(
         self, tokens_BTD: Tensor, absent_BT: Tensor, task_B: Tensor

@@ -45,7 +45,7 @@ from cb2_assist.settings import (
 )
 from cb2_assist.suggestions.calibration import Calibrator
 from cb2_assist.suggestions.reach import Reach
-from cb2_assist.views.features import has_interface
+from cb2_assist.views.features import FEATURE_NAMES, has_interface
 from cb2_assist.views.mesh_hits import mesh_reach_nm
 from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
 from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
@@ -83,6 +83,8 @@ class ModelFacts:
     """`SuggestionList.uncalibrated`."""
     reads_neighbours: bool = False
     """Whether the model also wants `views.surroundings`."""
+    reads_passage: bool = False
+    """Whether the model also wants `views.passage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,10 @@ class Pipeline:
         """What was measured of a recent suggestion besides its score."""
         with self._lock:
             kept = self._recent.get(suggestion_id)
-        return Signals(split_vector(kept[0].features)[0], kept[2].embedding) if kept else None
+        if not kept:
+            return None
+        features = split_vector(kept[0].features)[0][: len(FEATURE_NAMES)]
+        return Signals(features, kept[2].embedding)
 
     def _look(self, at: PointNm, segment: SegmentId | None) -> tuple[PointNm, SegmentId, Cutout]:
         bounds, res = self.source.bounds, self.source.resolution
@@ -378,7 +383,12 @@ class Pipeline:
             extent_nm=self.facts.extent_nm,
             profile=self.facts.profile,
             statistics=statistics,
-            features=site_vector(window, statistics, neighbours=self.facts.reads_neighbours),
+            features=site_vector(
+                window,
+                statistics,
+                neighbours=self.facts.reads_neighbours,
+                way_between=self.facts.reads_passage,
+            ),
             meshes=self._meshes(window.site),
             em_oblique=self.facts.em_oblique,
             em_extent_nm=self.facts.em_extent_nm,

@@ -10,6 +10,7 @@ it is as pure as the views. Lengths are nm, grey levels are z-scores of the data
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from cb2_assist.views.features import (
     gaussian,
     site_features,
 )
+from cb2_assist.views.passage import PASSAGE_NAMES, passage
 from cb2_assist.views.site import SiteWindow
 
 NEIGHBOURS = 16
@@ -48,8 +50,16 @@ SHAPE = (NEIGHBOURS, SIDES, len(CONTACT_NAMES))
 """Third segment, side A or B, measure."""
 
 
+MEASURED_NAMES: tuple[str, ...] = (*FEATURE_NAMES, *PASSAGE_NAMES)
+"""What a network reads that also knows the way between the sides of a cut; 0 there for joins."""
+
+
 def site_vector(
-    window: SiteWindow, statistics: EmStatistics, *, neighbours: bool
+    window: SiteWindow,
+    statistics: EmStatistics,
+    *,
+    neighbours: bool,
+    way_between: bool = False,
 ) -> NDArray[np.float32]:
     """All that is measured of one site, as it is kept with its views.
 
@@ -57,14 +67,18 @@ def site_vector(
         window: The site with its labels.
         statistics: Mean and deviation of the dataset's EM, grey levels.
         neighbours: Also the contacts with third segments, for models with a graph token.
+        way_between: Also the way between the sides of a cut, for models that read it.
 
     Returns:
-        float32: `FEATURE_NAMES`, then, where asked for, `surroundings` in C order.
+        float32: `FEATURE_NAMES`, then, where asked for, `passage`, then `surroundings` in C
+        order.
     """
-    features = site_features(window, statistics)
-    if not neighbours:
-        return features
-    return np.concatenate([features, surroundings(window, statistics)[0].ravel()])
+    parts = [site_features(window, statistics)]
+    if way_between:
+        parts.append(passage(window, statistics))
+    if neighbours:
+        parts.append(surroundings(window, statistics)[0].ravel())
+    return np.concatenate(parts)
 
 
 def split_vector(
@@ -72,12 +86,21 @@ def split_vector(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Features and surroundings of a `site_vector`; None where those were not measured.
 
-    A vector of any other length, e.g. of no features at all, has no surroundings.
+    The features end with `passage`, where that was measured. A vector of any other length, e.g. of
+    no features at all, has no surroundings.
     """
-    n = len(FEATURE_NAMES)
-    if len(vector) != n + math.prod(SHAPE):
+    n = len(vector) - math.prod(SHAPE)
+    if n not in (len(FEATURE_NAMES), len(MEASURED_NAMES)):
         return vector, None
     return vector[:n], vector[n:].reshape(SHAPE)
+
+
+def resized(features: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """The first ``width`` of `MEASURED_NAMES`, of features (..., F); what was not measured is 0."""
+    out = np.zeros((*features.shape[:-1], width), np.float32)
+    n = min(width, features.shape[-1])
+    out[..., :n] = features[..., :n]
+    return out
 
 
 def surroundings(
@@ -231,3 +254,5 @@ def warm_up() -> None:
     for half_width_nm in (100.0, 200.0):
         window = build_window(Cutout(box, res, em, seg), site, half_width_nm, box)
         site_vector(window, EmStatistics(100.0, 30.0), neighbours=True)
+        cut = replace(window, site=Site(Kind.CUT, SegmentId(1), None, site.point))
+        passage(cut, EmStatistics(100.0, 30.0))
