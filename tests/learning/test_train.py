@@ -20,13 +20,13 @@ from cb2_assist.app import DatasetChoice, build_assistant
 from cb2_assist.cli import main
 from cb2_assist.core.errors import DatasetError, ModelError
 from cb2_assist.core.geometry import PointNm
-from cb2_assist.learning import run as runs
 from cb2_assist.learning.distributed import Team
 from cb2_assist.learning.optimise import make_optimizer, rate_at
 from cb2_assist.learning.pair_types import PAIR_TYPES
 from cb2_assist.learning.prepare import open_part
 from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
 from cb2_assist.learning.run import Plan, _parts
+from cb2_assist.learning.score_parts import part_logits
 from cb2_assist.learning.train import (
     Examples,
     mask_loss,
@@ -37,6 +37,7 @@ from cb2_assist.learning.train import (
 )
 from cb2_assist.learning.trainer import Trainer
 from cb2_assist.model.network import MultiTaskViT
+from cb2_assist.views.features import FEATURE_NAMES
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -285,7 +286,7 @@ def test_training_moves_the_answers_the_right_way(data, tmp_path):
 
 
 def answers_apart(learner, data):
-    logits, _ = runs.part_logits(learner.net.eval(), data.parts[0], modes=("features",))
+    logits, _ = part_logits(learner.net.eval(), data.parts[0], modes=("features",))
     answer = data.parts[0].answer
     return logits["features"][answer].mean() - logits["features"][~answer].mean()
 
@@ -426,6 +427,25 @@ def test_parts_without_sample_types_are_refused_in_words(parts_folder, tmp_path)
     np.savez(old / "rows.npz", **kept)
     with pytest.raises(DatasetError, match=r"earlier version.*Delete it"):
         open_part(old)
+
+
+@pytest.mark.parametrize(("kind", "is_read"), [("join", True), ("cut", False)])
+def test_of_an_earlier_version_s_parts_only_joins_are_read(parts_folder, tmp_path, kind, is_read):
+    """It did not measure the way between the sides of a cut; joins have none."""
+    (found,) = (p for p in parts_folder.iterdir() if p.name.endswith(f"-{kind}-train"))
+    old = tmp_path / "old"
+    shutil.copytree(found, old)
+    meta = json.loads((old / "part.json").read_text())
+    (old / "part.json").write_text(json.dumps(meta | {"features": list(FEATURE_NAMES)}))
+    with np.load(old / "rows.npz") as rows:
+        kept = {k: rows[k] for k in rows.files}
+    few = kept["features"][:, : len(FEATURE_NAMES)]
+    np.savez(old / "rows.npz", **kept | {"features": few})
+    if is_read:
+        np.testing.assert_array_equal(open_part(old).features, open_part(found).features)
+    else:
+        with pytest.raises(DatasetError, match=r"other features.*Delete it"):
+            open_part(old)
 
 
 def test_parts_of_other_features_are_refused_in_words(tmp_path):

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from fixtures_model import BASE_RATES, TINY_VIEWS, tiny_model, tiny_network
+from fixtures_model import BASE_RATES, TINY_NETWORK, TINY_VIEWS, tiny_model, tiny_network
 from safetensors.torch import load_file, save_file
 
 from cb2_assist.core.errors import ModelError
@@ -14,6 +15,8 @@ from cb2_assist.core.records import Kind
 from cb2_assist.model import checkpoint
 from cb2_assist.model.card import CARD, WEIGHTS, ViewSpec, check_card, read_card, sha256_of
 from cb2_assist.model.checkpoint import load_model, save_model
+from cb2_assist.views.features import FEATURE_NAMES
+from cb2_assist.views.surroundings import MEASURED_NAMES
 
 
 @pytest.fixture
@@ -51,6 +54,17 @@ def test_saving_what_was_loaded_gives_the_same_bytes(folder, tmp_path):
     save_model(tmp_path / "again", model.network, model.views, model.ood, {"name": "tiny"})
 
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+
+
+def test_only_a_model_that_reads_the_way_between_the_sides_has_it_measured(folder, tmp_path):
+    older = replace(TINY_NETWORK, features=len(FEATURE_NAMES))
+    old = tiny_model(tmp_path / "old", spec=older)
+
+    assert read_card(old)["features"] == list(FEATURE_NAMES)
+    assert not check_card(old).reads_passage
+    assert load_model(old).network.feature_mean.shape == (len(FEATURE_NAMES),)
+    assert read_card(folder)["features"] == list(MEASURED_NAMES)
+    assert check_card(folder).reads_passage
 
 
 def test_weights_are_small_enough_to_ship(folder):
