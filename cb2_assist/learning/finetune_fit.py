@@ -393,8 +393,9 @@ def folds_of(
     load = np.zeros((k, 2))
     fold = np.zeros(len(names), np.intp)
     for g in order:
-        # the fold that is emptiest of what this group brings
-        fold[g] = int(np.argmin(load @ np.array([accepted[g], size[g] - accepted[g]])))
+        # the fold that is emptiest of what this group brings, then emptiest of all
+        brings = np.array([accepted[g], size[g] - accepted[g]])
+        fold[g] = int(np.argmin(load @ (brings + 1e-6)))
         load[fold[g]] += (accepted[g], size[g] - accepted[g])
     found: Rows = fold[inverse]
     return found
