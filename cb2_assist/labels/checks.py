@@ -11,8 +11,9 @@ from typing import Any
 from cb2_assist.core.errors import AssistError
 from cb2_assist.core.records import Decision
 from cb2_assist.labels.codec import answered_sites
+from cb2_assist.labels.edit_store import edit_from_row, step_from_row
 from cb2_assist.labels.rows import EVENT_COLUMNS, decision_columns, event_of, site_columns
-from cb2_assist.labels.schema import MIGRATIONS, migrate
+from cb2_assist.labels.schema import EDITS_SINCE, MIGRATIONS, migrate
 from cb2_assist.labels.store import EventKind
 
 Rows = Callable[[str], Iterator[tuple[Any, ...]]]
@@ -55,6 +56,7 @@ def problems_of_events(rows: Rows) -> Iterator[str]:
     """
     yield from _wrong_targets(rows)
     yield from _unreadable_or_changed(rows)
+    yield from _unreadable_edits(rows)
 
 
 def _changed_layout(rows: Rows) -> Iterator[str]:
@@ -119,6 +121,20 @@ def _unreadable_or_changed(rows: Rows) -> Iterator[str]:
             continue
         if event.event == EventKind.DECISION and wrong:
             yield f"event {id_}: {', '.join(wrong)} not as in the decision that was recorded"
+
+
+def _unreadable_edits(rows: Rows) -> Iterator[str]:
+    (version,) = next(iter(list(rows("PRAGMA user_version"))))
+    if version < EDITS_SINCE:
+        return
+    edits = rows("SELECT key, kind, user, dataset, version, site, decision_key, body FROM edits")
+    steps = rows("SELECT edit_key, number, state, operation, body FROM edit_steps")
+    for read, found in ((edit_from_row, edits), (step_from_row, steps)):
+        for row in found:
+            try:
+                read(*row)
+            except AssistError as e:
+                yield str(e)
 
 
 def _differences(decision: Decision, kept: tuple[Any, ...], sites: list[Any]) -> list[str]:

@@ -29,6 +29,7 @@ AGREED = {
     "undo": {"u", "Ctrl+Z"},
     "redo": {"Ctrl+Shift+Z"},
     "preview": {"t"},
+    "apply": {"y"},
     "goto": {"/"},
     "share_own": {";"},
     "share_neuroglancer": {"="},

@@ -80,5 +80,7 @@ def test_damaged_text_is_said_to_be_damaged(tmp_path: Path) -> None:
     conn.execute("UPDATE edit_steps SET body = '{'")
     conn.commit()
     conn.close()
-    with SqliteLabelStore(path) as store, pytest.raises(LabelError, match="cannot be read"):
-        store.edits.get("edit-0")
+    with SqliteLabelStore(path) as store:
+        with pytest.raises(LabelError, match="cannot be read"):
+            store.edits.get("edit-0")
+        assert any("The stored edit edit-0" in problem for problem in store.verify())
