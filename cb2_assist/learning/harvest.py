@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import secrets
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -153,16 +152,11 @@ class Harvest:
             self.close()
             raise
 
-    def run(
-        self,
-        on_progress: Callable[[Progress], None] = lambda _p: None,
-        stop: threading.Event | None = None,
-    ) -> Report:
+    def run(self, on_progress: Callable[[Progress], None] = lambda _p: None) -> Report:
         """Look at every edit that has not been looked at; returns what there is then.
 
         Args:
             on_progress: Called after every edit.
-            stop: Break off after the edit under way when it is set.
 
         Raises:
             LoginError: The server refuses the token.
@@ -173,8 +167,6 @@ class Harvest:
         left = [(root, edit) for root, edit in edits if edit.number not in finished]
         begun, decisions = time.monotonic(), 0
         for n, (root, edit) in enumerate(left, 1):
-            if stop is not None and stop.is_set():
-                break
             line = self._line(root, edit)
             self.folder.edits.add(line)
             decisions += len(line["decisions"])

@@ -75,7 +75,7 @@ def test_a_harvest_is_scored_in_its_states_and_evaluated(
 
     code, text, err = call(
         "evaluate", "--data", out, *model, "--out", tmp_path / "e", "--split", "all", "--json",
-        "--draws", "20",
+        "--draws", "20", "--any-profile",
     )  # fmt: skip
     assert code == 0, err
     tasks = json.loads(text)["tasks"]
