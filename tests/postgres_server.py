@@ -14,6 +14,10 @@ from pathlib import Path
 
 PORT = 5432
 _WAIT_S = "120"
+_HANG_UP = (
+    "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+    " WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
+)
 
 
 def binaries() -> Path | None:
@@ -138,19 +142,21 @@ class Cluster:
 
     def hang_up(self) -> None:
         """Break every connection."""
-        self.sql(
-            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
-            " WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
-        )
+        self.sql(_HANG_UP)
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:
         """Nobody reaches the server in the block."""
+        import psycopg
+
         socket = self.folder / f".s.PGSQL.{PORT}"
-        self.hang_up()
         away = socket.with_name("away")
-        socket.rename(away)
-        try:
-            yield
-        finally:
-            away.rename(socket)
+        with psycopg.connect(self.url(), autocommit=True) as conn:
+            socket.rename(away)
+            try:
+                # after it, so that nobody comes back in between
+                conn.execute(_HANG_UP)
+                conn.close()
+                yield
+            finally:
+                away.rename(socket)
