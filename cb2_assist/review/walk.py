@@ -157,7 +157,7 @@ class QueueWalk:
         scope = step.scope
         if scope is None:
             return self._session.end_move(number, step.text)
-        self._put_there = step.seeded and step.seeded.name
+        self._put_there = None if step.seeded is None else step.seeded.name
         self._enter(scope)
         text = self._session.show(number, lambda: self._find(number, scope, step))
         self._look_soon()
@@ -358,7 +358,7 @@ class QueueWalk:
         """As `ReviewSession.propose`, but a site of the queue stays one."""
         if (seeded := self._seeded_at(cursor)) is not None:
             scope = default_scope(self._queue.fills(*self._at), *self._at)
-            self._put_there = seeded.seeded and seeded.seeded.name
+            self._put_there = None if seeded.seeded is None else seeded.seeded.name
             self._enter(scope)
             text = self._session.show(number, lambda: self._find(number, scope, seeded))
             self._look_soon()
