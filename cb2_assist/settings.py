@@ -18,6 +18,9 @@ MAX_WINDOW_VX = 150_000_000
 """Most voxels round one site, 1.5 GB with what is made of them."""
 SNAP_NM = 300.0
 """A picked mesh surface may lie this far from the segment's nearest voxel."""
+MOST_DRAWN_PARTS = 2000
+"""Of an object of a graph the viewer is given the surfaces of so many parts, those nearest to where
+was asked last: 10 to 100 kB each, and one request each."""
 BACKENDS: dict[str, str] = {
     "torch": "float32",
     "torch-bf16": "torch, matrices multiplied in bfloat16",

@@ -22,7 +22,7 @@ from cb2_assist.core.errors import AssistError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.source import GraphSource
-from cb2_assist.settings import SEARCH_RADIUS_NM
+from cb2_assist.settings import MOST_DRAWN_PARTS, SEARCH_RADIUS_NM
 
 EDGES_S = 5.0
 """Longest wait for what a graph says of contacts that the voxels have shown already."""
@@ -38,6 +38,7 @@ T = TypeVar("T")
 class _Places:
     places: Sequence[Place]
     chunk_nm: tuple[float, float, float]
+    parts: int
 
 
 class Asked:
@@ -50,12 +51,14 @@ class Asked:
         self._began = time.monotonic()
         self._known = Whole()
         self._is_late = False
+        self._parts = 0
 
     def wait(self) -> Whole:
         """What is known in time."""
         affinity = _within(self._edges, self._left(EDGES_S)) or {}
         found = _within(self._places, self._left(PLACES_S))
         self._is_late = found is None
+        self._parts = 0 if found is None else found.parts
         known = Whole() if found is None else Whole(found.places, found.chunk_nm)
         self._known = replace(known, affinity=affinity)
         return self._known
@@ -68,14 +71,20 @@ class Asked:
                 "The graph of the whole object is still being read, or cannot be: its ends and odd "
                 "places are not on this list. Press p again."
             )
+        said = []
         end = next_end(self._known, self._at)
-        if end is None or self._at.distance_nm(end.at) <= SEARCH_RADIUS_NM + self._known.off_nm:
-            return ""
-        x, y, z = (f"{v:.0f}" for v in end.at)
-        return (
-            f"The next end of this object is {self._at.distance_nm(end.at) / 1000:.1f} µm away, at "
-            f"{x}, {y}, {z} nm: q looks there first, / goes there."
-        )
+        near_nm = SEARCH_RADIUS_NM + self._known.off_nm
+        if end is not None and self._at.distance_nm(end.at) > near_nm:
+            x, y, z = (f"{v:.0f}" for v in end.at)
+            said.append(
+                f"The next end of this object is {self._at.distance_nm(end.at) / 1000:.1f} µm "
+                f"away, at {x}, {y}, {z} nm: q searches along the object from here, / goes there."
+            )
+        if self._parts > MOST_DRAWN_PARTS:
+            said.append(
+                f"Of its surface at most {MOST_DRAWN_PARTS:,} of {self._parts:,} parts are drawn."
+            )
+        return " ".join(said)
 
     def _left(self, limit_s: float) -> float:
         return max(0.0, self._began + limit_s - time.monotonic())
@@ -110,7 +119,7 @@ class WholeObjects:
 
     def _read(self, segment: SegmentId) -> _Places:
         arbour = self._graph.arbour(segment)
-        return _Places(places_on(arbour), arbour.chunk_nm)
+        return _Places(places_on(arbour), arbour.chunk_nm, len(arbour.points))
 
     def _affinities(self, segment: SegmentId, at: PointNm) -> dict[SegmentId, float]:
         strongest: dict[SegmentId, float] = {}

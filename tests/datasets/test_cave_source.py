@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -23,6 +25,7 @@ from cb2_assist.core.geometry import PointNm, PointVoxel
 from cb2_assist.core.patience import patience
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.cave.source import CaveSource
+from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.registry import open_dataset
 from cb2_assist.learning.cover import stops_on_arbours
 from cb2_assist.standin.faults import Fault
@@ -347,6 +350,75 @@ class TestBadAccounts:
         world.file.write_text(text)
         with pytest.raises(DatasetError, match="has no dataset"):
             open_dataset(None, world.file)
+
+
+def test_a_huge_mesh_is_read_in_part(world, monkeypatch):
+    world.file.write_text(
+        f'[dataset]\nname = "m"\ngeometry = "meshes"\n{world.cave.dataset_file()}'
+    )
+    meshed = open_dataset(None, world.file)
+    own = meshed.segment_at(IN_DUMBBELL)
+    whole = meshed.mesh(own, IN_DUMBBELL, 5000.0)
+    n = len(meshed._graph.parts(own))
+    assert n > 1
+    monkeypatch.setattr("cb2_assist.datasets.cave.meshes.MOST_PARTS", n - 1)
+    meshed._meshes._kept.clear()
+    some = meshed.mesh(own, IN_DUMBBELL, 5000.0)
+    assert 0 < len(some.faces) < len(whole.faces)
+    monkeypatch.setattr("cb2_assist.datasets.cave.meshes.MOST_PARTS", 0)
+    meshed._meshes._kept.clear()
+    assert len(meshed.mesh(own, IN_DUMBBELL, 5000.0).faces) == len(some.faces)
+    meshed.close()
+
+
+class TestTheViewersMesh:
+    def names(self, source, segment) -> list[str]:
+        table = source._connection.table
+        path = f"meshing/api/v1/table/{table}/manifest/{segment}:0"
+        got = source.route.answer("GET", path, {"verify": "1"})
+        return json.loads(got.body)["fragments"]
+
+    def test_of_a_large_object_only_the_parts_near_the_cursor_are_drawn(
+        self, world, source, monkeypatch
+    ):
+        own = source.segment_at(IN_DUMBBELL)
+        whole = self.names(source, own)
+        assert len(whole) == len(source._graph.parts(own)) > 1
+        monkeypatch.setattr("cb2_assist.datasets.cave.source.MOST_DRAWN_PARTS", 1)
+        source.current(own, MEET)
+        world.cave.faults.forget()
+        near = self.names(source, own)
+        assert 0 < len(near) < len(whole)
+        (asked,) = [r for r in world.cave.faults.requests() if "manifest" in r.path]
+        assert "bounds=" in asked.query
+
+    def test_before_anything_was_asked_some_of_it_is_drawn(self, source, monkeypatch):
+        own = source.segment_at(IN_DUMBBELL)
+        monkeypatch.setattr("cb2_assist.datasets.cave.source.MOST_DRAWN_PARTS", 1)
+        assert 0 < len(self.names(source, own)) < len(source._graph.parts(own))
+
+
+@pytest.mark.parametrize("bad", ["nosuch://h/x", "precomputed://nosuch://h/x", "no address"])
+def test_a_kind_of_address_that_nobody_knows_is_said(world, bad):
+    world.cave.deployment.em = bad
+    with pytest.raises(DatasetError, match=r"nosuch://h/x|no address"):
+        open_dataset(None, world.file)
+
+
+def test_a_server_that_was_away_is_asked_again(tmp_path, neurites_file):
+    with cave_world(tmp_path, neurites_file) as world:
+        source = open_dataset(None, world.file)
+        own = source.segment_at(IN_DUMBBELL)
+        port = int(world.cave.url.rpartition(":")[2])
+    with pytest.raises(NoAnswerError, match="nothing is lost"):
+        source.current(own, IN_DUMBBELL)
+    with (
+        closing(open_dataset_file(neurites_file)) as local,
+        StandIn.of(local, accounts=[EDITOR], port=port),
+    ):
+        assert source.current(own, IN_DUMBBELL) == (own, "")
+        assert len(source.arbour(own).points) > 1
+    source.close()
 
 
 def test_a_server_that_goes_away_is_said_and_comes_back(tmp_path, neurites_file):

@@ -350,6 +350,11 @@ def is_root(shape: GraphShape, node: int) -> bool:
     return shape.layer(node) == shape.n_layers
 
 
+def bounds_text(box: BoxVx) -> str:
+    """A box of the finest scale's voxels as the graph takes it."""
+    return "_".join(f"{a}-{b}" for a, b in zip(box.lo, box.hi, strict=True))
+
+
 def chunk_voxels(shape: GraphShape, node: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """First voxel of the finest scale in an id's chunk, and the one past its last."""
     scale = 2 ** max(0, shape.layer(node) - 2)

@@ -2,8 +2,9 @@
 
 Every question runs in a thread of its own, with a deadline, and can be given up (`core.patience`).
 At most four run at once: the servers are shared by everybody (`reference`: PyChunkedGraph serves a
-handful of workers). Ids of supervoxels and roots never change their meaning, so what a supervoxel
-belonged to at a time is asked once.
+handful of workers). Of these only two may be about whole objects, so that a question about the
+place on screen never waits behind a neuron. Ids of supervoxels and roots never change their
+meaning, so what a supervoxel belonged to at a time is asked once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cb2_assist.core.errors import AssistError, DatasetError, NoAnswerError
 from cb2_assist.core.geometry import BoxVx, PointNm
 from cb2_assist.core.patience import wait_for
 from cb2_assist.core.records import BACKGROUND, SegmentId
-from cb2_assist.datasets.cave.connection import Connection, is_root
+from cb2_assist.datasets.cave.connection import Connection, bounds_text, is_root
 from cb2_assist.datasets.layer import first_line
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ ANSWER_S = 45.0
 """Longest wait for one question."""
 _LONG_S = 180.0
 """The same for one about a whole neuron."""
-_AT_ONCE = 4
+_AT_ONCE, _LONG_AT_ONCE = 2, 2
 _BATCH, _L2_BATCH = 50_000, 5_000
 _MOST_KEPT = 2_000_000
 _MOST_PARTS_KEPT = 1_000_000
@@ -67,6 +68,7 @@ class Graph:
         self.shape = connection.shape
         self._host = connection.local.partition("://")[2]
         self._pool = ThreadPoolExecutor(_AT_ONCE, "graph")
+        self._long = ThreadPoolExecutor(_LONG_AT_ONCE, "graph-whole")
         self._lock = threading.Lock()
         self._making = threading.Lock()
         self._clients: dict[str, Any] = {}
@@ -175,32 +177,42 @@ class Graph:
         """
         with self._lock:
             known = self._parts.get(root)
-        if known is None:
-            client, bounds = self._client("graph"), _bounds(box)
-            got = self.ask(
-                "the parts of the segment",
-                lambda: client.get_leaves(root, bounds=bounds, stop_layer=2),
-            )
-            known = np.asarray(got).astype(np.uint64)
-            if box is None and len(known):
-                self._keep_parts(root, known)
-            return known
-        return known if box is None else known[self.shape.touch(known, box)]
+        if known is not None:
+            return known if box is None else known[self.shape.touch(known, box)]
+        words = f"{self._host}: the parts of the segment"
+        if box is not None:
+            return wait_for([self.submit(self._leaves(root, box))], words, ANSWER_S)[0]
+        (found,) = wait_for([self._submit_long(self._leaves(root))], words, _LONG_S)
+        self._keep_parts(root, found)
+        return found
+
+    def whole(self, root: SegmentId) -> tuple[Ids, list[tuple[int, int]]]:
+        """All parts of an object, and which of them hang together."""
+        with self._lock:
+            known = self._parts.get(root)
+        client = self._client("graph")
+        edges = self._submit_long(lambda: client.level2_chunk_graph(root))
+        parts = self.parts(root) if known is None else known
+        (pairs,) = wait_for([edges], f"{self._host}: how the segment hangs together", _LONG_S)
+        return parts, [(int(a), int(b)) for a, b in pairs]
+
+    def _leaves(self, root: SegmentId, box: BoxVx | None = None) -> Callable[[], Ids]:
+        client, bounds = self._client("graph"), _bounds(box)
+
+        def ask() -> Ids:
+            got = client.get_leaves(root, bounds=bounds, stop_layer=2)
+            return np.asarray(got).astype(np.uint64)
+
+        return ask
 
     def _keep_parts(self, root: SegmentId, parts: Ids) -> None:
         # an id names exactly the parts that it had when it was new
+        if not len(parts):
+            return
         with self._lock:
             self._parts[root] = parts
             while len(self._parts) > 1 and sum(map(len, self._parts.values())) > _MOST_PARTS_KEPT:
                 self._parts.pop(next(iter(self._parts)))
-
-    def edges(self, root: SegmentId) -> list[tuple[int, int]]:
-        """Which parts of an object hang together."""
-        client = self._client("graph")
-        got = self.ask(
-            "how the segment hangs together", lambda: client.level2_chunk_graph(root), _LONG_S
-        )
-        return [(int(a), int(b)) for a, b in got]
 
     def places(self, parts: Iterable[int]) -> dict[int, tuple[PointNm, float]]:
         """A point inside each part and its radius in nm, where the server has computed them.
@@ -210,7 +222,7 @@ class Graph:
         client, ids = self._client("l2"), [int(p) for p in parts]
         wanted = ["rep_coord_nm", "max_dt_nm"]
         futures = [
-            self.submit(partial(client.get_l2data, ids[i : i + _L2_BATCH], attributes=wanted))
+            self._submit_long(partial(client.get_l2data, ids[i : i + _L2_BATCH], attributes=wanted))
             for i in range(0, len(ids), _L2_BATCH)
         ]
         words = f"{self._host}: where {len(ids)} parts of the segment are"
@@ -233,11 +245,7 @@ class Graph:
         """
         session = self._client("graph").session
         url = f"{self._connection.api}/node/{int(root)}/subgraph"
-        corners = zip(box.lo, box.hi, strict=True)
-        query = {
-            "bounds": "_".join(f"{a}-{b}" for a, b in corners),
-            "only_internal_edges": "false",
-        }
+        query = {"bounds": bounds_text(box), "only_internal_edges": "false"}
         got = self.ask(
             "the neighbours of the segment", lambda: session.get(url, params=query).json()
         )
@@ -274,9 +282,14 @@ class Graph:
         """Begin to ask; the future raises errors of ours only."""
         return self._pool.submit(self._worded, question)
 
+    def _submit_long(self, question: Callable[[], T]) -> Future[T]:
+        """The same for a question about a whole object."""
+        return self._long.submit(self._worded, question)
+
     def close(self) -> None:
         """Stop asking."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._long):
+            pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:

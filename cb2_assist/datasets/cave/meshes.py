@@ -56,9 +56,10 @@ class GraphMeshes:
             if (segment, box) in self._kept:
                 self._kept.move_to_end((segment, box))
                 return self._kept[segment, box]
-        wanted = box
-        while len(self._graph.parts(segment, wanted)) > MOST_PARTS:
-            wanted = _smaller(wanted)
+        wanted, smaller = box, _smaller(box)
+        # one voxel's chunk is read in any case
+        while smaller != wanted and len(self._graph.parts(segment, wanted)) > MOST_PARTS:
+            wanted, smaller = smaller, _smaller(smaller)
         future = self._pool.submit(self._read, segment, wanted)
         (mesh,) = wait_for([future], f"{self._connection.stack.name}: mesh of {segment}", _ANSWER_S)
         with self._lock:

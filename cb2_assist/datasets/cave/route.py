@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from cb2_assist.core.errors import AssistError
-from cb2_assist.datasets.cave.connection import Connection
+from cb2_assist.core.geometry import BoxVx
+from cb2_assist.core.records import SegmentId
+from cb2_assist.datasets.cave.connection import Connection, bounds_text
 
 _READING_POSTS = (
     "is_latest_roots",
@@ -42,17 +44,24 @@ class GraphRoute:
     Args:
         connection: An open one.
         pinned: The state that is kept, or None for the present one.
+        drawn: Where the surface of an object is drawn, in voxels of the finest scale; None is
+            everywhere.
     """
 
     PREFIX = "graph"
     """First part of the path on our port."""
 
-    def __init__(self, connection: Connection, pinned: datetime | None) -> None:
-        self._connection, self._pinned = connection, pinned
+    def __init__(
+        self,
+        connection: Connection,
+        pinned: datetime | None,
+        drawn: Callable[[SegmentId], BoxVx | None] = lambda _segment: None,
+    ) -> None:
+        self._connection, self._pinned, self._drawn = connection, pinned, drawn
         table = re.escape(connection.table)
         self._info = re.compile(rf"segmentation/table/{table}/info")
         self._graph = re.compile(rf"segmentation/api/v1/table/{table}/([\w./-]+)")
-        self._mesh = re.compile(rf"meshing/api/v1/table/{table}/manifest/\d{{1,20}}:\d+")
+        self._mesh = re.compile(rf"meshing/api/v1/table/{table}/manifest/(\d{{1,20}}):\d+")
 
     def answer(
         self, method: str, path: str, query: Mapping[str, str], body: bytes = b""
@@ -72,6 +81,11 @@ class GraphRoute:
         if self._pinned is not None and path.endswith("/root"):
             asked.setdefault("timestamp", str(self._pinned.timestamp()))
         try:
+            if (mesh := self._mesh.fullmatch(path)) and "bounds" not in asked:
+                # a neuron has more fragments than a page can hold
+                box = self._drawn(SegmentId(int(mesh[1])))
+                if box is not None:
+                    asked["bounds"] = bounds_text(box)
             got = self._connection.session.request(
                 method, f"{self._connection.local}/{path}", params=asked, data=body or None
             )

@@ -36,7 +36,7 @@ from cb2_assist.datasets.source import (
     Mesh,
     ViewerLayers,
 )
-from cb2_assist.settings import SNAP_NM
+from cb2_assist.settings import MOST_DRAWN_PARTS, SNAP_NM
 
 _VOLUME_KEYS = ("@type", "type", "data_type", "num_channels", "scales")
 _PARTS_TRIED = 12
@@ -77,6 +77,7 @@ class CaveSource:
         self._meshes = GraphMeshes(connection, self._graph)
         self._finest = Resolution(*map(float, connection.graph_info["scales"][0]["resolution"]))
         self._at = at
+        self._asked_at: PointNm | None = None
         self._lock = threading.Lock()
         self._info = DatasetInfo(
             name=stack.name,
@@ -201,7 +202,7 @@ class CaveSource:
     @property
     def route(self) -> GraphRoute:
         """What the viewer asks the graph, through our port."""
-        return GraphRoute(self._connection, self._at if self._stack.pinned else None)
+        return GraphRoute(self._connection, self._kept_time(), self._drawn)
 
     def refresh(self) -> None:
         """Read the present state from now on; a pinned one stays."""
@@ -225,6 +226,7 @@ class CaveSource:
                 and none of them is at the point.
             DatasetError: The graph cannot be asked.
         """
+        self._asked_at = point
         root, is_current = self._found(segment)
         if is_current:
             return root, ""
@@ -309,11 +311,12 @@ class CaveSource:
             DatasetError: The graph cannot be asked.
         """
         graph = self._graph
-        parts = graph.parts(segment).tolist() if self._is_node(segment) else []
+        found, edges = graph.whole(segment) if self._is_node(segment) else ((), [])
+        parts = [int(part) for part in found]
         if not parts:
             raise self._no_object(segment)
         row = {part: i for i, part in enumerate(parts)}
-        pairs = [(row[a], row[b]) for a, b in graph.edges(segment) if a in row and b in row]
+        pairs = [(row[a], row[b]) for a, b in edges if a in row and b in row]
         known = graph.places(parts)
         rows = [known.get(part) or (self._middle_of(part), math.nan) for part in parts]
         x, y, z = (c * v for c, v in zip(graph.shape.chunk, self._finest, strict=True))
@@ -346,6 +349,7 @@ class CaveSource:
         Raises:
             SupersededError: Nobody waits any more.
         """
+        self._asked_at = point
         box = self._nm_box(point, reach_nm)
         try:
             return self._graph.neighbours(segment, box, self._time())
@@ -353,6 +357,24 @@ class CaveSource:
             raise
         except DatasetError:
             return None
+
+    def _drawn(self, segment: SegmentId) -> BoxVx | None:
+        """Where the viewer draws the surface of a large object; None is everywhere.
+
+        Around the place that was asked about last, as much as `MOST_DRAWN_PARTS` allow.
+        """
+        parts = self._graph.parts(segment)
+        if len(parts) <= MOST_DRAWN_PARTS:
+            return None
+        at = self._asked_at or self._middle_of(int(parts[len(parts) // 2]))
+        shape = self._graph.shape
+        box = wider = self._nm_box(at, 1.0)
+        while int(shape.touch(parts, wider).sum()) <= MOST_DRAWN_PARTS:
+            box = wider
+            sides = zip(wider.lo, wider.hi, shape.chunk, strict=True)
+            lo, hi = zip(*((a - c, b + c) for a, b, c in sides), strict=True)
+            wider = BoxVx(PointVoxel(*lo), PointVoxel(*hi))
+        return box.clip(_scaled(self.bounds, self.resolution, self._finest))
 
     def _time(self) -> datetime:
         with self._lock:
