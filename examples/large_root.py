@@ -5,8 +5,8 @@ machine, in a process of its own, that delays every answer. A list is asked for 
 branch, again there, and at a tip, then at places all along the object.
 
 What you will see: a table of milliseconds, of processor time without the server's, of requests by
-route, and of the most memory that this process took. `--json` prints the same as one document. The volume is made the first time, in some
-minutes, and kept in the cache folder, where it takes 60 MB.
+route, and of the most memory that this process took; `--json` prints the same as one document. The
+volume is made the first time, in a minute, and kept in the cache folder, where it takes 75 MB.
 
     python examples/large_root.py [--delay-ms 40] [--places 20] [--json]
 """

@@ -12,6 +12,7 @@ import click
 from cb2_assist.cli.options import UserName, chosen, dataset_options
 from cb2_assist.cli.progress import ProgressLine
 from cb2_assist.cli.serve import Stopped
+from cb2_assist.core.errors import DatasetError
 
 
 @click.command()
@@ -30,6 +31,11 @@ from cb2_assist.cli.serve import Stopped
     help="Let in requests without a token, such as Neuroglancer alone sends. Any web page that "
     "you open can then read the volume and edit its graph.",
 )
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write a dataset file that opens it, and print the command that does.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout when ready.")
 def standin(
     dataset: str | None,
@@ -37,6 +43,7 @@ def standin(
     port: int,
     user: str | None,
     anonymous: bool,
+    write: Path | None,
     as_json: bool,
 ) -> None:
     """Serve a local dataset as a CAVE server whose objects can be merged and cut.
@@ -44,6 +51,9 @@ def standin(
     caveclient, cloud-volume and Neuroglancer talk to it as to a real one. Supervoxels are made from
     the segmentation the first time, and kept; edits last until it stops. Failures on purpose are
     set at URL/standin/faults, what was asked is at URL/standin/requests.
+
+    The demo as a graph in the browser: cb2-assist standin --dataset demo --write demo-graph.toml,
+    then, in another terminal, the command that it prints.
     """
     choice = chosen(dataset, dataset_file)
     from cb2_assist.datasets.meter import Meter
@@ -62,9 +72,10 @@ def standin(
     try:
         with ProgressLine() as line:
             served = kept_served(source, cache_folder(), Meter(line, every_s=line.every_s))
-        name = source.info.name
+        info = source.info
     finally:
         source.close()
+    name = info.name
     cave = StandIn(
         served,
         names=Names(name, name, f"{name}_image"),
@@ -73,6 +84,11 @@ def standin(
         anonymous=anonymous,
     )
     with cave:
+        about = {"name": f"{name}-graph", "species": info.species, "licence": info.licence}
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in about.items()]
+        file = f"[dataset]\n{''.join(lines)}\n{cave.dataset_file()}"
+        if write is not None:
+            _write(write, file)
         if as_json:
             click.echo(
                 json.dumps(
@@ -80,15 +96,24 @@ def standin(
                         "datastack": cave.datastack,
                         "server": cave.url,
                         "token": cave.token,
-                        "dataset_file": cave.dataset_file(),
+                        "dataset_file": file,
                     }
                 )
             )
         else:
             click.echo(f"cb2-assist: serving the datastack {name} at {cave.url}")
-            click.echo(f"token: {cave.token}\n\n# a dataset file for it\n{cave.dataset_file()}")
+            click.echo(f"token: {cave.token}\n\n# a dataset file for it\n{file}")
+            if write is not None:
+                click.echo(f"CAVE_TOKEN={cave.token} cb2-assist --dataset-file {write}")
         ended.wait()
     raise Stopped
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise DatasetError(f"Cannot write {path}: {e.strerror}. Choose another place.") from e
 
 
 COMMANDS = (standin,)

@@ -10,6 +10,7 @@ import sys
 
 import requests
 
+from cb2_assist.datasets.dataset_file import read_dataset_file
 from cb2_assist.datasets.demo import CACHE_VARIABLE
 
 
@@ -18,6 +19,7 @@ def test_it_prints_how_to_reach_it_and_stops_on_a_signal(neurites_file, tmp_path
         [
             *(sys.executable, "-m", "cb2_assist", "standin"),
             *("--dataset-file", str(neurites_file), "--json"),
+            *("--write", str(tmp_path / "graph.toml")),
         ],
         stdout=subprocess.PIPE,
         env={**os.environ, CACHE_VARIABLE: str(tmp_path)},
@@ -33,6 +35,11 @@ def test_it_prints_how_to_reach_it_and_stops_on_a_signal(neurites_file, tmp_path
         ).json()
         assert stack["segmentation_source"].startswith(f"graphene://{told['server']}/")
         assert f'server = "{told["server"]}"' in told["dataset_file"]
+        written = read_dataset_file(tmp_path / "graph.toml")
+        assert (tmp_path / "graph.toml").read_text() == told["dataset_file"]
+        # labels of the graph and of the volume are kept apart; views follow the species
+        assert (written.name, written.species) == ("neurites-graph", "fly")
+        assert written.cave is not None
         started.send_signal(signal.SIGTERM)
         assert started.wait(120) == 0
     finally:
