@@ -202,18 +202,26 @@ def _bridges(arbour: Arbour) -> Iterator[Place]:
     """Edges that alone hold two large parts together, where the object is thin."""
     from scipy.spatial import cKDTree
 
+    n = len(arbour.points)
+    found = [
+        (a, b) for a, b, side in _cut_edges(n, arbour.edges) if min(side, n - side) >= LEAST_SIDE
+    ]
+    if not found:
+        return
     taken: set[int] = set()
+    ends = np.array(found, np.int64)
+    middles = arbour.points[ends].mean(axis=1)
+    thins = np.fmin(np.fmin(*arbour.radius[ends].T), np.inf)
     everywhere = cKDTree(arbour.points)
-    for a, b, side in _cut_edges(len(arbour.points), arbour.edges):
-        if min(side, len(arbour.points) - side) < LEAST_SIDE:
-            continue
-        middle = (arbour.points[a] + arbour.points[b]) / 2
-        thin = np.nanmin([arbour.radius[a], arbour.radius[b], np.inf])
+    for (a, b), middle, thin in zip(found, middles, thins.tolist(), strict=True):
         near = np.array(everywhere.query_ball_point(middle, COURSE_NM), np.int64)
         ahead = (arbour.points[near] - middle) @ (arbour.points[b] - arbour.points[a]) > 0
         sides = [arbour.radius[near[ahead]], arbour.radius[near[~ahead]]]
         known = [s[np.isfinite(s)] for s in sides]
-        if all(len(s) >= 3 for s in known) and thin < PINCH * min(np.median(s) for s in known):
+        # no median is above the largest, which is found faster
+        if any(len(s) < 3 or thin >= PINCH * s.max() for s in known):
+            continue
+        if thin < PINCH * min(np.median(s) for s in known):
             row = a if not arbour.radius[a] > arbour.radius[b] else b
             if row not in taken:  # both edges of a thin part
                 taken.add(row)

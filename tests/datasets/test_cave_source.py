@@ -27,7 +27,7 @@ from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.cave.source import CaveSource
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.registry import open_dataset
-from cb2_assist.learning.cover import stops_on_arbours
+from cb2_assist.learning.cover import stops_from_here, stops_on_arbours
 from cb2_assist.standin.faults import Fault
 from cb2_assist.standin.server import StandIn
 
@@ -262,6 +262,19 @@ def test_the_queue_goes_along_an_object_of_the_graph(source):
     assert stops == stops_on_arbours(source, [own])
     with pytest.raises(SegmentNotFoundError):
         stops_on_arbours(source, [SegmentId(own + 99_999)])
+
+
+def test_the_search_begins_with_what_the_graph_finds_odd_nearest_first(source, monkeypatch):
+    own = source.segment_at(IN_PARTNER)
+    odd = stops_on_arbours(source, [own], IN_PARTNER)
+    assert odd == sorted(odd, key=lambda s: IN_PARTNER.distance_nm(s.at))
+    assert set(odd) == set(stops_on_arbours(source, [own]))
+    everywhere = stops_from_here(source, own, IN_PARTNER)
+    assert everywhere[: len(odd)] == odd
+    assert len(everywhere) == len(set(everywhere)) > len(odd)
+    # a neuron is not read voxel by voxel
+    monkeypatch.setattr("cb2_assist.learning.cover.MOST_FOLLOWED_VX", 0)
+    assert stops_from_here(source, own, IN_PARTNER) == odd
 
 
 class TestTimes:
