@@ -190,7 +190,7 @@ class Pipeline:
             radius_nm=SEARCH_RADIUS_NM,
             kinds=kinds,
             limit=limit,
-            whole=Whole if asked is None else asked.wait,
+            whole=lambda: Whole() if asked is None else asked.wait(),
         )
         wanted = None if include is None else self._key(include.site)
         if include is not None and wanted not in {self._key(c.site) for c in candidates}:

@@ -20,6 +20,7 @@ from cb2_assist.candidates.along import Whole, next_end
 from cb2_assist.candidates.arbour import Place, places_on
 from cb2_assist.core.errors import AssistError
 from cb2_assist.core.geometry import PointNm
+from cb2_assist.core.patience import patience
 from cb2_assist.core.records import SegmentId
 from cb2_assist.datasets.source import GraphSource
 from cb2_assist.settings import MOST_DRAWN_PARTS, SEARCH_RADIUS_NM
@@ -97,6 +98,7 @@ class WholeObjects:
         self._graph = graph
         self._pool = ThreadPoolExecutor(_THREADS, "whole")
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._kept: OrderedDict[SegmentId, Future[_Places]] = OrderedDict()
 
     def ask(self, segment: SegmentId, at: PointNm) -> Asked:
@@ -114,11 +116,13 @@ class WholeObjects:
         return Asked(at, places, edges)
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Ask nothing more, and wait for nothing."""
+        self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, segment: SegmentId) -> _Places:
-        arbour = self._graph.arbour(segment)
+        with patience(is_over=self._closed.is_set):
+            arbour = self._graph.arbour(segment)
         return _Places(places_on(arbour), arbour.chunk_nm, len(arbour.points))
 
     def _affinities(self, segment: SegmentId, at: PointNm) -> dict[SegmentId, float]:

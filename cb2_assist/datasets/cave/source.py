@@ -311,8 +311,10 @@ class CaveSource:
             DatasetError: The graph cannot be asked.
         """
         graph = self._graph
-        found, edges = graph.whole(segment) if self._is_node(segment) else ((), [])
-        parts = [int(part) for part in found]
+        if not self._is_node(segment):
+            raise self._no_object(segment)
+        found, edges = graph.whole(segment)
+        parts = found.tolist()
         if not parts:
             raise self._no_object(segment)
         row = {part: i for i, part in enumerate(parts)}
