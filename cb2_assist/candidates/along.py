@@ -146,8 +146,9 @@ class _Climb:
         self._mark = 0
         shape = np.array(grid.whole)
         first = grid.corner + grid.place * grid.factor
-        voxels_left = np.minimum(first, shape - first - grid.factor)
-        self._is_open = (voxels_left * grid.voxel_nm < OPEN_NM).any(axis=1)
+        nm_left = np.minimum(first, shape - first - grid.factor) * grid.voxel_nm
+        is_open = nm_left.min(axis=1) < OPEN_NM
+        self._is_open = np.asarray(is_open, bool)
 
     def end(self, place: Place) -> End | None:
         """The last cell in the direction of an end; None where it is not seen."""
