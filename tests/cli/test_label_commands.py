@@ -51,7 +51,14 @@ def test_a_backup_into_something_is_wrong_usage(call, url, tmp_path) -> None:
 def test_verify_prints_one_document_and_fails_with_a_reason(call, url, tmp_path) -> None:
     code, out, err = call("labels", "verify", "--labels", url, "--json")
     assert (code, err) == (0, "")
-    assert json.loads(out) == {"url": url, "events": 2, "views": 0, "ok": True, "problems": []}
+    assert json.loads(out) == {
+        "url": url,
+        "events": 2,
+        "views": 0,
+        "ok": True,
+        "problems": [],
+        "notes": [],
+    }
     with closing(sqlite3.connect(tmp_path / "mine.sqlite")) as conn:
         conn.execute("DROP TRIGGER events_no_update")
         conn.execute("DROP TRIGGER events_no_delete")
