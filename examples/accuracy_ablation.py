@@ -173,6 +173,7 @@ def network(
     if not trainer.resume():
         trainer.fit_scale(data)
     trainer.fit_graph(data)
+    trainer.fit_teacher(data)
     trainer.run(data, minutes=1e6)
     net = trainer.averaged()
     return lambda p: sigmoid(part_logits(net, p, modes=(mode,))[0][mode])

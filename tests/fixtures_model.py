@@ -14,6 +14,7 @@ from cb2_assist.core.records import Kind
 from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.checkpoint import save_model
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.ood.appearance import PICTURE_WIDTH
 from cb2_assist.model.ood.distances import DISTANCES
 from cb2_assist.model.ood.reference import OodReference, TaskReference
 from cb2_assist.views.surroundings import CONTACT_NAMES
@@ -38,6 +39,7 @@ def tiny_network(seed: int = 0, spec: NetworkSpec = TINY_NETWORK) -> MultiTaskVi
 def tiny_ood(network: MultiTaskViT) -> OodReference:
     """Mean 0 and unit covariance; percentiles are 0..20 for joins and 0..40 for cuts."""
     width = network.task_query.shape[1]
+    seen = network.feature_mean.shape[0] + PICTURE_WIDTH
     unit, zero = np.eye(width, dtype=np.float32), np.zeros((1, width), np.float32)
     tensors = {
         "means": zero,
@@ -45,6 +47,9 @@ def tiny_ood(network: MultiTaskViT) -> OodReference:
         "background_mean": zero,
         "background_whiten": unit,
         "sample": unit[:20].astype(np.float16),
+        "seen_means": np.zeros((1, seen), np.float32),
+        "seen_whiten": np.eye(seen, dtype=np.float32),
+        "scales": np.ones(2, np.float32),
     }
     return OodReference(
         "mahalanobis",

@@ -32,6 +32,13 @@ from cb2_assist.core.errors import UsageError
 )
 @click.option("--val-z", metavar="LO:HI", help="Contacts that calibrate and are watched.")
 @click.option(
+    "--cross-fit",
+    "folds",
+    type=click.IntRange(3, 20),
+    help="Calibrate without --val-z: as many slabs of the training part, each judged by a network "
+    "that learns from the others. Takes as many times longer.",
+)
+@click.option(
     "--calibration-from",
     type=click.Path(path_type=Path),
     help="Take calibration and base rates from this model, for a final fit on more data.",
@@ -110,6 +117,7 @@ def train(
     name: str,
     below_z: int,
     val_z: str | None,
+    folds: int | None,
     calibration_from: Path | None,
     epochs: int,
     encoder: str,
@@ -159,6 +167,7 @@ def train(
             below_z=below_z,
             validation_z=slab(val_z, "--val-z"),
             merges=merges,
+            folds=folds or 0,
             calibration_from=calibration_from,
             device=device,
             minutes=minutes,

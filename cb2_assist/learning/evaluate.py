@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 METRICS, REPORT = "metrics.json", "report.md"
+UNFILTERED = "mixed segments too, each by the body that most of it is"
+"""Subset with the pairs that are left out of the figures since their answer can be doubted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,15 +250,20 @@ def _judge_volume(
     if request.merges:
         on.check_cuts()
     table = touching_pairs(volume)
-    part = table.take(table.pure() & (table.contact_z >= request.from_z))
+    known = (table.truth_a > 0) & (table.truth_b > 0)
+    every = table.take(known & (table.contact_z >= request.from_z))
+    pure = every.pure()
+    part = every.take(pure)
     baseline = None
     if request.training is not None:
         learnt = _load(request.training)[0].below_z(request.below_z)
-        known = touching_pairs(learnt)
-        known = known.take(known.pure() & (known.contact_z < request.below_z))
-        baseline = fit_baseline(learnt, known, predictor.model.views_for(species).site_nm)
-        say(f"baseline: boosted trees on {len(SIMPLE_FEATURES)} features of {len(known)} joins")
-    joins, simple = on.joins(part, baseline)
+        taught = touching_pairs(learnt)
+        taught = taught.take(taught.pure() & (taught.contact_z < request.below_z))
+        baseline = fit_baseline(learnt, taught, predictor.model.views_for(species).site_nm)
+        say(f"baseline: boosted trees on {len(SIMPLE_FEATURES)} features of {len(taught)} joins")
+    all_joins, all_simple = on.joins(every, baseline)
+    joins = all_joins.take(pure)
+    simple = None if all_simple is None else all_simple[pure]
     subsets = {"all": np.ones(len(part), bool)}
     if request.training == request.data:
         seen = table.take(table.pure() & (table.contact_z < request.below_z))
@@ -284,6 +291,10 @@ def _judge_volume(
         },
     }
     more = _subset_figures(joins, simple, subsets, request.draws) if len(joins) else None
+    if more is not None and not pure.all():
+        # what a proofreader meets: nobody has taken the mixed segments out there
+        whole = {UNFILTERED: np.ones(len(every), bool)}
+        more |= _subset_figures(all_joins, all_simple, whole, request.draws)
     return Evaluated(
         _model(predictor, calibrator), sets, about, {} if more is None else {"join": more}
     )

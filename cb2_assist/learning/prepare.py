@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.task)
+
+    def take(self, rows: NDArray[np.int64]) -> Part:
+        """Some decisions, by position; their views are read into memory."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Part(**{k: v if k == "name" else v[rows] for k, v in columns.items()})
 
 
 def load_volume(source: LocalSource, name: str | None = None) -> Volume:

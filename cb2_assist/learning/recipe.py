@@ -26,6 +26,8 @@ class Recipe:
     warmup: float = 0.05
     """Share of all steps."""
     smoothing: float = 0.05
+    teacher: float = 0.5
+    """Share of the target that is a second opinion (`teacher`) instead of the answer."""
     views_per_decision: int = 2
     """Half of them geometry, half EM, drawn anew at each step."""
     drop_images: float = 0.3
@@ -70,6 +72,8 @@ class Recipe:
                 f"Learning rates must be above 0 and layer_decay in 0..1, got {self.lr:g}, "
                 f"{self.lr_heads:g} and {self.layer_decay:g}."
             )
+        if not 0 <= self.teacher <= 1:
+            raise UsageError(f"teacher is a share of the target, 0..1, got {self.teacher:g}.")
         total = sum(self.quotas.values())
         if min(self.quotas.values(), default=0.0) < 0 or total >= 1:
             raise UsageError(

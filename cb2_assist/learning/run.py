@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,23 @@ from cb2_assist.core.geometry import BoxVx, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, Site
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.calibrate import fit_scale
+from cb2_assist.learning.cross_fit import (
+    GUARD_VX,
+    Fold,
+    Held,
+    Slab,
+    embedded,
+    joined,
+    judge_fold,
+    judged,
+    reference_across,
+    slabs,
+)
 from cb2_assist.learning.distributed import Team, team
 from cb2_assist.learning.examples import Volume, cut_answer, pure_bodies
 from cb2_assist.learning.metrics import figures
 from cb2_assist.learning.ood_chimera import chimeras
-from cb2_assist.learning.ood_fit import Embedded, choose, fit_reference
+from cb2_assist.learning.ood_fit import choose, fit_reference
 from cb2_assist.learning.pair_types import Synapses, read_synapses
 from cb2_assist.learning.prepare import (
     Part,
@@ -35,7 +48,6 @@ from cb2_assist.learning.prepare import (
     volume_examples,
 )
 from cb2_assist.learning.recipe import Recipe, recipe_json
-from cb2_assist.learning.score_parts import modes_of, part_logits
 from cb2_assist.learning.train import Examples
 from cb2_assist.learning.trainer import Say, Trainer
 from cb2_assist.learning.watch import line, validate, validation_figures
@@ -69,6 +81,8 @@ class Plan:
         merges: Synthetic merges for each of segments and true bodies.
         synapses: For each dataset a CSV of synapses (`pair_types.read_synapses`) or None; empty:
             none is known.
+        folds: Slabs of the training part that networks of their own judge, to calibrate without a
+            validation slab (`cross_fit`); 0: none.
         calibration_from: A model whose scales, base rates and choice of distance are taken over:
             the final fit includes the validation slab and cannot be calibrated on it.
     """
@@ -81,6 +95,7 @@ class Plan:
     cuts_from: tuple[int, ...] = (0,)
     merges: int = 500
     synapses: tuple[Path | None, ...] = ()
+    folds: int = 0
     calibration_from: Path | None = None
     device: str = "auto"
     minutes: float = 60.0
@@ -122,11 +137,20 @@ def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
         validation = _parts(plan, volumes, "validation", (low, high), high, say)
     if us.lead:
         us.wait()
+    started = time.monotonic()
+    folds: list[Fold] = []
+    for k, slab in enumerate(slabs(training, plan.folds) if plan.folds else ()):
+        left = plan.minutes - (time.monotonic() - started) / 60
+        fold = _fold(plan, k, slab, training, us, left, say)
+        if fold is None:
+            return None
+        folds.append(fold)
     data = Examples(training, plan.recipe.quotas)
     trainer = Trainer(plan.out, plan.network, plan.recipe, us, say)
     if not trainer.resume():
         trainer.fit_scale(data)
     trainer.fit_graph(data)
+    trainer.fit_teacher(data)
 
     def watch(net: MultiTaskViT, epoch: int) -> dict[str, Any]:
         found = validate(net, validation)
@@ -134,13 +158,47 @@ def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
             say(f"epoch {epoch} {line(name, figures_)}")
         return found
 
-    done = trainer.run(data, minutes=plan.minutes, validate=watch)
+    left = plan.minutes - (time.monotonic() - started) / 60
+    done = trainer.run(data, minutes=left, validate=watch)
     if not us.lead:
         return None
     if not done:
         say(f"time is up at step {trainer.step}; the same command goes on from here")
         return None
-    return _finish(plan, trainer, training, validation, volumes, sources, say)
+    return _finish(plan, trainer, training, validation, folds, volumes, sources, say)
+
+
+def _fold(
+    plan: Plan,
+    k: int,
+    slab: Slab,
+    training: Sequence[Part],
+    us: Team,
+    minutes: float,
+    say: Say,
+) -> Fold | None:
+    """Train without a slab and judge it; None when the time is up, or another process leads."""
+    folder = plan.out / f"without-slab-{k + 1}"
+    folder.mkdir(exist_ok=True)
+    name = f"slab {k + 1} of {plan.folds}"
+    trainer = Trainer(folder, plan.network, plan.recipe, us, lambda text: say(f"{name}: {text}"))
+    rows = [slab.learnt(p) for p in training]
+    data = Examples(training, plan.recipe.quotas, rows)
+    if not trainer.resume():
+        trainer.fit_scale(data)
+    trainer.fit_graph(data)
+    trainer.fit_teacher(data)
+    if not trainer.run(data, minutes=minutes):
+        say(f"{name}: time is up at step {trainer.step}; the same command goes on from here")
+        return None
+    return judge_fold(
+        trainer.averaged(),
+        slab,
+        training,
+        sample=_OOD_SAMPLE,
+        mixed=_CHIMERAS,
+        seed=plan.recipe.seed,
+    )
 
 
 def _flat_turns(recipe: Recipe) -> Recipe:
@@ -162,12 +220,12 @@ def _check(plan: Plan) -> None:
             f"Got {len(plan.synapses)} files of synapses for {len(plan.datasets)} datasets; give "
             "one for each, in their order, or none."
         )
-    if plan.validation_z and plan.calibration_from:
-        raise UsageError("Give --val-z or --calibration-from, not both.")
-    if not plan.validation_z and not plan.calibration_from:
+    ways = [plan.validation_z, plan.folds, plan.calibration_from]
+    if sum(bool(w) for w in ways) != 1:
         raise UsageError(
-            "A model needs a calibration: give --val-z LO:HI, or --calibration-from MODEL for a "
-            "final fit."
+            "A model needs one calibration: give --val-z LO:HI, --cross-fit SLABS to learn from "
+            "all of the training part, or --calibration-from MODEL for a final fit; "
+            f"{sum(bool(w) for w in ways)} of them are given."
         )
     if plan.calibration_from:
         earlier = check_card(plan.calibration_from)
@@ -258,6 +316,7 @@ def _finish(
     trainer: Trainer,
     training: Sequence[Part],
     validation: Sequence[Part],
+    folds: Sequence[Fold],
     volumes: Sequence[Volume],
     sources: Sequence[dict[str, str]],
     say: Say,
@@ -293,9 +352,15 @@ def _finish(
             card[key] = earlier.card[key]
         card["calibrated_on"] = f"{earlier.name}, the same recipe on less data"
     else:
-        _calibrate(card, network, validation)
+        _calibrate(card, joined([f.held for f in folds]) if folds else judged(network, validation))
         card["base_rates"] = _base_rates(plan, volumes, say)
-    ood, card["ood"] = _reference(plan, network, training, validation)
+    if folds:
+        card["split"]["cross_fit"] = {"slabs": plan.folds, "guard_vx": GUARD_VX}
+        card["calibrated_on"] = (
+            f"training decisions, each by a network of the same recipe without its slab of "
+            f"{plan.folds}"
+        )
+    ood, card["ood"] = _reference(plan, network, training, validation, folds)
     folder = plan.out / "model"
     whole = save_model(folder, network, plan.views, ood, card)
     size = whole["weights"]["bytes"]
@@ -305,11 +370,17 @@ def _finish(
 
 
 def _reference(
-    plan: Plan, network: MultiTaskViT, training: Sequence[Part], validation: Sequence[Part]
+    plan: Plan,
+    network: MultiTaskViT,
+    training: Sequence[Part],
+    validation: Sequence[Part],
+    folds: Sequence[Fold],
 ) -> tuple[OodReference, dict[str, Any]]:
     """Where training lies, and how that was found, for the card."""
     seed = plan.recipe.seed
-    inside = _embedded(network, [_some(p, _OOD_SAMPLE, seed) for p in training])
+    inside = embedded(network, [_some(p, _OOD_SAMPLE, seed) for p in training])
+    if folds:
+        return reference_across(inside, folds, seed=seed)
     about: dict[str, Any] = {"n_training": len(inside)}
     if plan.calibration_from:
         earlier = check_card(plan.calibration_from)
@@ -318,10 +389,10 @@ def _reference(
         about["percentiles_from"] = "training decisions of other bodies: too near, if anything"
         about["chosen"] = f"as {earlier.name}"
         return replace(reference, default=wanted), about
-    held = _embedded(network, validation)
+    held = embedded(network, validation)
     reference = fit_reference(inside, held, seed=seed)
     strange = [chimeras(_some(p, _CHIMERAS, seed), seed=seed) for p in validation]
-    reference, found = choose(reference, held, _embedded(network, strange))
+    reference, found = choose(reference, held, embedded(network, strange))
     about |= {
         "percentiles_from": "validation decisions",
         "n_validation": len(held),
@@ -332,28 +403,15 @@ def _reference(
     return reference, about
 
 
-def _embedded(network: MultiTaskViT, parts: Sequence[Part]) -> Embedded:
-    return Embedded(
-        np.concatenate([part_logits(network, p)[1] for p in parts]),
-        np.concatenate([p.task for p in parts]),
-        np.concatenate([p.answer for p in parts]),
-        np.concatenate([p.group for p in parts]),
-    )
-
-
-def _calibrate(card: dict[str, Any], network: MultiTaskViT, validation: Sequence[Part]) -> None:
-    """Put scales and validation figures on the card."""
-    logits = {p.name: part_logits(network, p, modes=modes_of(network))[0] for p in validation}
+def _calibrate(card: dict[str, Any], held: Held) -> None:
+    """Put scales and the figures of unseen decisions on the card."""
     card["calibration"], card["validation"] = {}, {}
     for index, kind in enumerate(Kind):
-        parts = [p for p in validation if (p.task == index).all()]
-        answer = np.concatenate([p.answer for p in parts])
-        group = np.concatenate([p.group for p in parts])
-        types = np.concatenate([p.sample_type for p in parts])
-        joint = np.concatenate([logits[p.name]["all"] for p in parts])
-        card["calibration"][kind.value] = fit_scale(joint, answer, group)
-        for mode in modes_of(network):
-            values = np.concatenate([logits[p.name][mode] for p in parts])
+        rows = held.task == index
+        answer, group, types = (x[rows] for x in (held.answer, held.group, held.sample_type))
+        card["calibration"][kind.value] = fit_scale(held.logits["all"][rows], answer, group)
+        for mode, logits in held.logits.items():
+            values = logits[rows]
             measured = figures(answer, _sigmoid(values), group)
             card["validation"][f"{kind.value} {mode}"] = {
                 "n": len(answer),
@@ -378,9 +436,7 @@ def _some(part: Part, most: int, seed: int) -> Part:
     """A random part of a part, in its order."""
     if len(part) <= most:
         return part
-    rows = np.sort(np.random.default_rng(seed).choice(len(part), most, replace=False))
-    columns = {f.name: getattr(part, f.name) for f in fields(part)}
-    return Part(**{k: v if k == "name" else v[rows] for k, v in columns.items()})
+    return part.take(np.sort(np.random.default_rng(seed).choice(len(part), most, replace=False)))
 
 
 def _base_rates(

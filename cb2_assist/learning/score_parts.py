@@ -16,6 +16,7 @@ from cb2_assist.model.network import (
     N_VIEWS,
     MultiTaskViT,
 )
+from cb2_assist.model.ood.appearance import appearance
 
 MODES: dict[str, tuple[int, ...]] = {
     "all": tuple(range(N_TOKENS)),
@@ -72,6 +73,21 @@ def part_logits(
                 if mode == "all" or (mode == modes[-1] and "all" not in modes):
                     embeddings.append(embedding.float().cpu().numpy())
     return {m: np.concatenate(v) for m, v in out.items()}, np.concatenate(embeddings)
+
+
+def part_seen(net: MultiTaskViT, part: Part, *, batch: int = 64) -> NDArray[np.float32]:
+    """`model.ood.appearance` of every decision of a part, (n, A)."""
+    rows = [slice(i, i + batch) for i in range(0, len(part), batch)]
+    return np.concatenate(
+        [
+            appearance(
+                net.scaled_features(part.features[s]),
+                np.asarray(part.geometry[s]),
+                np.asarray(part.em[s]),
+            )
+            for s in rows or [slice(0, 0)]
+        ]
+    )
 
 
 def _encode(net: MultiTaskViT, part: Part, s: slice, device: torch.device) -> torch.Tensor:

@@ -122,7 +122,8 @@ class Analysis:
 
     def _project(self, embedding: NDArray[Any]) -> Floats:
         assert self._line is not None
-        out: Floats = np.einsum("nd,dt->nt", on_sphere(embedding), self._line)
+        inside = embedding[:, : len(self._line)]  # appearance is behind it
+        out: Floats = np.einsum("nd,dt->nt", on_sphere(inside), self._line)
         return out
 
     def _scored(self, seen: Seen, score: Callable[[float], float]) -> _Scored:

@@ -35,7 +35,7 @@ class Rows:
     features: NDArray[np.float32]
     graph: NDArray[np.float32]
     task: NDArray[np.int64]
-    answer: NDArray[np.bool_]
+    target: NDArray[np.float32]
     weight: NDArray[np.float32]
     geometry: NDArray[np.float32]
     geometry_of: NDArray[np.int64]
@@ -69,24 +69,37 @@ class Examples:
     Args:
         parts: Prepared decisions.
         quotas: Least share of a sample type in the weight of its task's negatives.
+        rows: Which decisions of each part, bool; None: all.
 
     Raises:
         UsageError: A quota names an unknown type.
     """
 
-    def __init__(self, parts: Sequence[Part], quotas: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        quotas: Mapping[str, float] | None = None,
+        rows: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> None:
         self.parts = list(parts)
+        if rows is None:
+            rows = [np.ones(len(p), bool) for p in self.parts]
+        self.kept = np.concatenate(rows)
+        """Which decisions of all parts, one after the other, are in the list."""
         self.index = np.array(
             [(k, i) for k, p in enumerate(self.parts) for i in range(len(p))], np.int64
-        )
-        self.features = np.concatenate([p.features for p in self.parts])
-        self.task = np.concatenate([p.task for p in self.parts])
-        self.answer = np.concatenate([p.answer for p in self.parts])
-        self.group = np.concatenate([p.group for p in self.parts])
+        )[self.kept]
+        self.features = np.concatenate([p.features for p in self.parts])[self.kept]
+        self.task = np.concatenate([p.task for p in self.parts])[self.kept]
+        self.answer = np.concatenate([p.answer for p in self.parts])[self.kept]
+        self.group = np.concatenate([p.group for p in self.parts])[self.kept]
+        self.z = np.concatenate([p.z for p in self.parts])[self.kept]
+        self.target = self.answer.astype(np.float32)
+        """What is learnt, 0..1: the answer, moved by `Trainer.fit_teacher`."""
         self.graph = np.zeros((len(self.task), 0), np.float32)
         """Graph values, (n, `model.graph.GRAPH_NAMES`), once `Trainer.fit_graph` has made them; no
         column for networks without a graph."""
-        self.sample_type = np.concatenate([p.sample_type for p in self.parts])
+        self.sample_type = np.concatenate([p.sample_type for p in self.parts])[self.kept]
         self.weight = np.ones(len(self.task), np.float32)
         for task in np.unique(self.task):
             of = self.task == task
@@ -147,7 +160,7 @@ def step_rows(data: Examples, rows: NDArray[np.int64], draws: Sequence[Draw], pe
         features=data.features[rows],
         graph=data.graph[rows],
         task=data.task[rows],
-        answer=data.answer[rows],
+        target=data.target[rows],
         weight=data.weight[rows],
         geometry=np.stack(geometry) if geometry else np.zeros((0, 7, px, px), np.float32),
         geometry_of=np.array(g_of, np.int64),
@@ -170,7 +183,7 @@ def step_loss(
         return torch.from_numpy(np.ascontiguousarray(x)).to(device)
 
     B = len(rows.task)
-    task, target = to(rows.task), to(rows.answer).float()
+    task, target = to(rows.task), to(rows.target)
     target = target * (1 - recipe.smoothing) + 0.5 * recipe.smoothing
     weight = to(rows.weight)
     absent = torch.ones(B, N_TOKENS, dtype=torch.bool, device=device)

@@ -23,11 +23,12 @@ from cb2_assist.learning.first_stage import Sides, fit_first_stage
 from cb2_assist.learning.optimise import Average, make_optimizer, rate_at, set_rate
 from cb2_assist.learning.progress_log import EVERY_STEPS, History, Means, Pace
 from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
+from cb2_assist.learning.teacher import opinions
 from cb2_assist.learning.train import Examples, Per, Rows, per_of, step_draws, step_loss, step_rows
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 
 Say = Callable[[str], None]
-_FIRST_STAGE = "first_stage.safetensors"
+_FIRST_STAGE, _TEACHER = "first_stage.safetensors", "second_opinion.safetensors"
 
 
 def _no_validation(_net: MultiTaskViT, _epoch: int) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class Trainer:
         if not path.is_file() and self.team.lead:
             graph = self.net.graph.cpu()
             values = fit_first_stage(
-                graph, Sides.of(data.parts), seed=self.recipe.seed, say=self.say
+                graph, Sides.of(data.parts).take(data.kept), seed=self.recipe.seed, say=self.say
             )
             kept = {f"net.{k}": v.contiguous() for k, v in graph.state_dict().items()}
             temporary = path.with_suffix(".tmp")
@@ -131,6 +132,45 @@ class Trainer:
             for k, v in self.net.state_dict().items():
                 if k.startswith("graph."):
                     self.average.weights[k] = v.detach().clone()
+
+    def fit_teacher(self, data: Examples) -> None:
+        """Move the targets towards a second opinion, or take what an earlier call kept.
+
+        To be called after `fit_graph`, whose values are judged with the features. Nothing is done
+        where the recipe gives the teacher no share.
+
+        Args:
+            data: Gets the targets.
+
+        Raises:
+            ModelError: What was kept is of other rows.
+        """
+        share = self.recipe.teacher
+        if not share:
+            return
+        path = self.folder / _TEACHER
+        if not path.is_file() and self.team.lead:
+            found = opinions(
+                np.hstack([data.features, data.graph]),
+                data.answer,
+                data.task,
+                data.weight,
+                data.z,
+                seed=self.recipe.seed,
+                say=self.say,
+            )
+            temporary = path.with_suffix(".tmp")
+            save_file({"opinion": torch.from_numpy(found)}, temporary)
+            temporary.replace(path)
+        self.team.wait()
+        opinion = load_file(path)["opinion"].numpy()
+        if len(opinion) != len(data):
+            raise ModelError(
+                f"{path} is of {len(opinion)} decisions, now there are {len(data)}. Give another "
+                "--out, or delete the folder to start again."
+            )
+        answer = data.answer.astype(np.float32)
+        data.target = ((1 - share) * answer + share * opinion).astype(np.float32)
 
     def save(self) -> None:
         """Write the checkpoint, atomically: a run killed here loses at most the last minutes."""

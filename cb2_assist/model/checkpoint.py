@@ -29,6 +29,7 @@ from cb2_assist.model.card import (
 )
 from cb2_assist.model.cb2_network import Cb2Spec, Cb2ViT
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.ood.appearance import PICTURE_WIDTH
 from cb2_assist.model.ood.reference import OodReference
 from cb2_assist.views.features import FEATURE_NAMES
 from cb2_assist.views.surroundings import CONTACT_NAMES
@@ -145,6 +146,12 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
                 f"The weights in {path} do not fit: their network's decisions have {width} "
                 f"numbers, what says how unlike training they are has {checked.ood.widths}. "
                 "Train again."
+            )
+        seen = network.feature_mean.shape[0] + PICTURE_WIDTH
+        if not checked.ood.seen_widths <= {0, seen}:
+            raise ModelError(
+                f"The weights in {path} do not fit: what a site looks like has {seen} numbers, "
+                f"what says how unlike training that is has {checked.ood.seen_widths}. Train again."
             )
     return Model(
         folder,

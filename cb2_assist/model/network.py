@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cb2_assist.core.channels import VIEW_NAMES, EmChannel, GeometryChannel, GeometryView
@@ -189,6 +191,12 @@ class MultiTaskViT(nn.Module):
         z = (features_BF - self.feature_mean) / self.feature_std
         token: Tensor = self.feature_token(z.clamp(-4, 4))
         return token
+
+    def scaled_features(self, features_BF: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Contact features in deviations from their training mean, ``(B, F)``."""
+        mean, std = (x.cpu().numpy() for x in (self.feature_mean, self.feature_std))
+        out: NDArray[np.float32] = (features_BF - mean) / std
+        return out
 
     def graph_tokens(self, features_BF: Tensor, neighbours_BKSM: Tensor) -> Tensor:
         """The neighbour graph as one token each, ``(B, D)``.

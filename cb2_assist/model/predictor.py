@@ -18,6 +18,7 @@ from cb2_assist.model.checkpoint import Model, load_model
 from cb2_assist.model.encoders import make_encoder
 from cb2_assist.model.inputs import NetworkInput, network_input, scale_em
 from cb2_assist.model.network import (
+    FEATURE_TOKEN,
     GRAPH_TOKEN,
     N_GEOMETRY,
     N_TOKENS,
@@ -26,6 +27,7 @@ from cb2_assist.model.network import (
     TOKEN_NAMES,
     MultiTaskViT,
 )
+from cb2_assist.model.ood.appearance import appearance
 from cb2_assist.model.transfer import InBatches, to_device
 from cb2_assist.model.view_average import answer_by_views, answer_subsets
 from cb2_assist.views.stack import ViewStack
@@ -127,8 +129,10 @@ class Predictor:
         logits = logit.astype(np.float64)
         embeddings = embedding[:, 0]
         reference = self.model.ood
-        nowhere = np.full(len(stacks), np.nan)
-        distance = nowhere if reference is None else reference.distance(embeddings, kinds)
+        distance = np.full(len(stacks), np.nan)
+        if reference is not None:
+            vectors = self._vectors(network, inputs, there, embeddings)
+            distance = reference.distance(vectors, kinds)
         return [
             ModelOutput(
                 float(logits[b, 0]),
@@ -162,7 +166,8 @@ class Predictor:
             kinds: Which question each is.
 
         Returns:
-            Log-odds (n,) and decision embeddings (n, D).
+            Log-odds (n,) and decision embeddings (n, D), with appearance behind them (n, D + A)
+            where the model's reference reads it.
 
         Raises:
             ModelError: The network has no joint decision, but one for each view.
@@ -188,7 +193,20 @@ class Predictor:
         logit, embedding = self._decide(
             network, inputs, np.expand_dims(~there, 1), [k for _, _, k in jobs]
         )
-        return [(float(a[0]), b[0]) for a, b in zip(logit, embedding, strict=True)]
+        vectors = self._vectors(network, inputs, there, embedding[:, 0])
+        return [(float(a[0]), b) for a, b in zip(logit, vectors, strict=True)]
+
+    def _vectors(
+        self,
+        network: MultiTaskViT,
+        inputs: Sequence[NetworkInput],
+        there: NDArray[np.bool_],
+        embeddings: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """What the model's reference measures: embeddings, and appearance if it reads that."""
+        if self.model.ood is None or not self.model.ood.reads_appearance:
+            return embeddings
+        return np.hstack([embeddings, seen_of(network, inputs, there)])
 
     def subset_logits(
         self,
@@ -307,6 +325,25 @@ class Predictor:
     def close(self) -> None:
         """Stop the worker threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def seen_of(
+    network: MultiTaskViT, inputs: Sequence[NetworkInput], there: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """`ood.appearance` of decisions; tokens that are not there count as zeros, unlike any.
+
+    Args:
+        network: Knows how features were scaled.
+        inputs: n decisions.
+        there: (n, `N_TOKENS`).
+    """
+    geometry = np.stack([x.geometry for x in inputs])
+    em = np.stack([x.em for x in inputs])
+    features = np.stack([x.features for x in inputs])
+    geometry[~there[:, :N_GEOMETRY]] = 0
+    em[~there[:, N_GEOMETRY:N_VIEWS]] = 0
+    features[~there[:, FEATURE_TOKEN]] = 0
+    return appearance(network.scaled_features(features), geometry, em)
 
 
 def _there(network: MultiTaskViT, inputs: Sequence[NetworkInput]) -> NDArray[np.bool_]:

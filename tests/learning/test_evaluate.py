@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from beads import PLANE, bead_dataset
+from beads import PLANE, bead_dataset, bead_volume
 from fixtures_model import TINY_VIEWS, tiny_model
 from proofread import Proofreader
 from release_makers import release_row, release_rows, write_shards
@@ -15,9 +15,12 @@ from release_makers import release_row, release_rows, write_shards
 from cb2_assist.app import DatasetChoice, build_assistant
 from cb2_assist.cli import main
 from cb2_assist.core.records import Kind, Verdict
+from cb2_assist.datasets.importer import grid_of
+from cb2_assist.datasets.writer import Description, Volume, write_dataset
 from cb2_assist.labels.store import open_store
 from cb2_assist.learning.cb2_rows import em_png
 from cb2_assist.learning.contract_figures import FIGURES
+from cb2_assist.learning.evaluate import UNFILTERED
 from cb2_assist.learning.export import export_labels
 from cb2_assist.model.card import ViewSpec
 from cb2_assist.views.encode import encode_cb2
@@ -122,6 +125,31 @@ def test_a_volume_with_truth_gives_the_agreed_file(tmp_path, capsys, beads) -> N
     assert set(got["tasks"]["cut"]["by"]["sample_type"]) == {"synthetic_merge"}
     assert got["n"] == got["n_scored"] == sum(t["n"] for t in got["tasks"].values())
     assert "baseline" in capsys.readouterr().out
+
+
+def test_mixed_segments_are_left_out_of_the_figures_and_judged_beside_them(tmp_path, beads) -> None:
+    mixed = bead_volume()
+    ball = np.argwhere(mixed.seg == mixed.seg.max())
+    far = ball[ball[:, 2] > ball[:, 2].min() + 12]
+    mixed.truth[tuple(far.T)] = mixed.truth.max() + 1
+    data = write_dataset(
+        tmp_path / "mixed",
+        Volume(grid_of((10.0,) * 3, (0.0,) * 3), mixed.em, mixed.seg, mixed.truth),
+        Description("mixed", "fly", "CC0 1.0", "nobody"),
+        mesh_min_voxels=10**9,
+    )
+    model = tiny_model(tmp_path / "model", views=TINY_VIEWS)
+
+    assert run("--data", data, "--model", model, "--out", tmp_path / "out") == 0
+
+    join = metrics(tmp_path / "out")["tasks"]["join"]
+    whole = join["subsets"][UNFILTERED]["model"]
+    assert set(join["subsets"]) == {"all", UNFILTERED}
+    # three neighbours along x, y and z: a corner of the lattice
+    assert whole["n"] == join["n"] + 3
+    assert UNFILTERED in (tmp_path / "out" / "report.md").read_text()
+    assert run("--data", beads, "--model", model, "--out", tmp_path / "pure") == 0
+    assert set(metrics(tmp_path / "pure")["tasks"]["join"]["subsets"]) == {"all"}
 
 
 def test_our_own_export_is_read_back(tmp_path, neurites_file) -> None:

@@ -13,7 +13,7 @@ from cb2_assist.learning.prepare import Part
 from cb2_assist.model.ood.distances import DISTANCES
 from cb2_assist.model.ood.reference import OodReference
 
-WIDTH = 8
+WIDTH, SEEN = 8, 5
 
 
 def decisions(n, seed=0, task=0, shift=0.0, spread=1.0):
@@ -23,7 +23,15 @@ def decisions(n, seed=0, task=0, shift=0.0, spread=1.0):
     x = rng.normal(3.0 + 4 * task, spread, size=(n, WIDTH))
     x[:, 0] += np.where(answer, 1.0, -1.0)
     x[:, 1] += shift
-    return Embedded(x.astype(np.float32), np.full(n, task), answer, np.arange(n) // 4)
+    # columns of very different units, as features and pictures have
+    seen = rng.normal(0, spread, size=(n, SEEN)) * [100, 1, 1, 1, 0.01] + [0, shift, 0, 0, 0]
+    return Embedded(
+        x.astype(np.float32),
+        np.full(n, task),
+        answer,
+        np.arange(n) // 4,
+        seen.astype(np.float32),
+    )
 
 
 def both(*parts):
@@ -39,7 +47,7 @@ def test_percentiles_are_those_of_held_out_decisions(method):
 
     at = [
         reference.percentile(Kind.JOIN, d, method)
-        for d in reference.distance(new.embedding, new.kinds, method)
+        for d in reference.distance(new.vectors, new.kinds, method)
     ]
 
     assert np.mean(at) == pytest.approx(50, abs=6)
@@ -49,7 +57,7 @@ def test_percentiles_are_those_of_held_out_decisions(method):
 def test_each_question_has_a_reference_of_its_own():
     training = both(decisions(300), decisions(300, task=1))
     reference = fit_reference(training, both(decisions(200, 1), decisions(200, 1, task=1)))
-    join = decisions(50, 2).embedding
+    join = decisions(50, 2).vectors
 
     right = reference.distance(join, [Kind.JOIN] * 50)
     wrong = reference.distance(join, [Kind.CUT] * 50)
@@ -69,7 +77,7 @@ def test_fewer_decisions_than_dimensions_still_give_finite_distances():
     reference = fit_reference(wide, wide)
 
     for method in reference.methods:
-        assert np.isfinite(reference.distance(wide.embedding, wide.kinds, method)).all()
+        assert np.isfinite(reference.distance(wide.vectors, wide.kinds, method)).all()
 
 
 def test_neighbours_are_looked_for_in_a_bounded_sample():
@@ -87,10 +95,46 @@ def test_without_held_out_decisions_other_groups_judge():
     for method in DISTANCES:
         at = [
             reference.percentile(Kind.JOIN, d, method)
-            for d in reference.distance(new.embedding, new.kinds, method)
+            for d in reference.distance(new.vectors, new.kinds, method)
         ]
         # a decision among its own sample would have made every new one look strange
         assert np.mean(at) == pytest.approx(50, abs=8)
+
+
+@pytest.mark.parametrize("column", range(SEEN))
+def test_a_strange_look_is_seen_in_any_unit_though_the_network_sees_nothing(column):
+    reference = fit_reference(decisions(600), decisions(300, 1))
+    usual = decisions(200, 2)
+    seen = usual.seen.copy()
+    seen[:, column] += 6 * seen[:, column].std()
+    strange = dataclasses.replace(usual, seen=seen)
+
+    near, far = (
+        {m: reference.distance(d.vectors, d.kinds, m) for m in DISTANCES} for d in (usual, strange)
+    )
+
+    assert (far["mahalanobis"] == near["mahalanobis"]).all()
+    for method in ("appearance", "either"):
+        assert separation(near[method], far[method]) > 0.95
+
+
+def test_the_stranger_of_both_spaces_counts():
+    reference = fit_reference(decisions(600), decisions(300, 1))
+    usual = decisions(200, 2)
+    inside = dataclasses.replace(usual, embedding=usual.embedding + 6)
+
+    assert (
+        separation(*(reference.distance(d.vectors, d.kinds, "either") for d in (usual, inside)))
+        > 0.95
+    )
+
+
+def test_without_appearance_there_are_the_distances_of_the_embedding():
+    blind = dataclasses.replace(decisions(300), seen=None)
+    reference = fit_reference(blind, dataclasses.replace(decisions(200, 1), seen=None))
+
+    assert reference.methods == ("mahalanobis", "relative", "neighbour")
+    assert not reference.reads_appearance
 
 
 def test_too_little_to_fit_is_refused_in_words():

@@ -9,10 +9,11 @@ from cb2_assist.learning.shift_cells import Seen
 from cb2_assist.learning.shift_figures import SETS, UNSURE, Analysis, spearman
 from cb2_assist.learning.shift_report import plots, report
 from cb2_assist.learning.shifts import read_shifts
-from cb2_assist.model.ood.distances import DISTANCES
+from cb2_assist.model.ood.distances import DISTANCES, Space
 from cb2_assist.model.ood.reference import OodReference, TaskReference
 
 WIDTH, N = 4, 60
+INSIDE = [m for m, d in DISTANCES.items() if d.space is Space.DECISION]
 CELLS = read_shifts().cells[:8]
 
 
@@ -27,7 +28,7 @@ def reference():
     }
     steps = np.linspace(0, 5, 101).astype(np.float32)
     return OodReference(
-        "mahalanobis", {Kind.JOIN: TaskReference(tensors, dict.fromkeys(DISTANCES, steps))}
+        "mahalanobis", {Kind.JOIN: TaskReference(tensors, dict.fromkeys(INSIDE, steps))}
     )
 
 
@@ -82,7 +83,7 @@ def test_cells_carry_their_own_figures(known):
     assert (first["flagged"]["value"], last["flagged"]["value"]) == (0.0, 1.0)
     assert (last["n"], last["n_asked"], last["n_clusters"], last["n_positive"]) == (60, 60, 20, 30)
     assert last["drop"]["value"] == pytest.approx(1 - last["balanced_accuracy"]["value"])
-    assert set(last["distance"]) == {*DISTANCES, UNSURE, SETS}
+    assert set(last["distance"]) == {*INSIDE, UNSURE, SETS}
 
 
 def test_distances_that_mean_nothing_are_seen_to_mean_nothing():

@@ -75,6 +75,7 @@ def trainer(folder, data, recipe=RECIPE, network=STEADY_NETWORK):
     if not made.resume():
         made.fit_scale(data)
     made.fit_graph(data)
+    made.fit_teacher(data)
     return made
 
 
@@ -374,6 +375,31 @@ def test_a_quota_moves_weight_between_negatives_only(data):
     assert (lifted.weight[plain.answer] == plain.weight[plain.answer]).all()
 
 
+def test_the_target_is_part_answer_part_second_opinion_and_kept(data, tmp_path, monkeypatch):
+    asked = []
+
+    def opinions(measured, answer, *_args, **_kwargs):
+        asked.append(measured.shape)
+        return np.full(len(answer), 0.8, np.float32)
+
+    monkeypatch.setattr("cb2_assist.learning.trainer.opinions", opinions)
+    answer = data.answer.astype(float)
+    for recipe, wanted in (
+        (dataclasses.replace(RECIPE, teacher=0.0), answer),
+        (RECIPE, 0.5 * answer + 0.4),
+        (dataclasses.replace(RECIPE, teacher=0.25), 0.75 * answer + 0.2),
+    ):
+        data.target = data.answer.astype(np.float32)
+        trainer(tmp_path / "run", data, recipe)
+        assert data.target == pytest.approx(wanted)
+    assert asked == [(len(data), data.features.shape[1] + data.graph.shape[1])]
+
+    short = Examples(data.parts, rows=[np.arange(len(p)) > 0 for p in data.parts])
+    short.graph = data.graph[: len(short)]
+    with pytest.raises(ModelError, match="another --out"):
+        trainer(tmp_path / "run", short, RECIPE)
+
+
 def test_each_answer_weighs_half_of_its_task(data):
     for task in (0, 1):
         of = data.task == task
@@ -463,11 +489,13 @@ def test_from_the_command_line_to_a_model_that_suggests(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ([], 2, "needs a calibration"),
+        ([], 2, "needs one calibration"),
         (["--val-z", "50:40"], 2, "LO:HI with LO < HI"),
         (["--val-z", "abc"], 2, "LO:HI"),
         (["--val-z", "30:90"], 2, "do not overlap"),
-        (["--val-z", "60:120", "--calibration-from", "m"], 2, "not both"),
+        (["--val-z", "60:120", "--calibration-from", "m"], 2, "2 of them are given"),
+        (["--val-z", "60:120", "--cross-fit", "3"], 2, "2 of them are given"),
+        (["--cross-fit", "1"], 2, "3<=x<=20"),
         (["--val-z", "60:120"], 1, "nowhere.toml"),
         (["--val-z", "60:120", "--px", "100"], 2, "must divide 224"),
         (["--val-z", "60:120", "--lr", "0"], 2, "above 0"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -134,19 +135,59 @@ def _squared(x_nD: Array, means: Array, whiten: Array) -> Floats:
     return out
 
 
+def either(
+    x_nW: Array,
+    means: Array,
+    whiten: Array,
+    seen_means: Array,
+    seen_whiten: Array,
+    scales: Array,
+) -> Floats:
+    """Class Mahalanobis in the decision embedding or in appearance, whichever is stranger.
+
+    Args:
+        x_nW: Decision embeddings, then `appearance.appearance`, in the same rows.
+        means: As in `class_mahalanobis`, of the embeddings.
+        whiten: Likewise.
+        seen_means: As in `class_mahalanobis`, of appearance.
+        seen_whiten: Likewise.
+        scales: (2,), the distance in either space that is called 1.
+
+    Returns:
+        (n,), in those units.
+    """
+    D = means.shape[1]
+    inside = class_mahalanobis(x_nW[:, :D], means, whiten) / float(scales[0])
+    seen = class_mahalanobis(x_nW[:, D:], seen_means, seen_whiten) / float(scales[1])
+    return np.maximum(inside, seen)
+
+
+class Space(StrEnum):
+    """What a distance is measured in."""
+
+    DECISION = "decision"
+    """The decision embedding, after everything was put together."""
+    APPEARANCE = "appearance"
+    """`appearance.appearance`: what was measured, before the network."""
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True)
 class Distance:
     """A distance of single decisions.
 
     Attributes:
-        of: Embeddings (n, D), then what it needs: distances, (n,); larger is stranger.
+        of: Vectors (n, width of the space), then what it needs: distances, (n,); larger is
+            stranger.
         needs: Names of its arguments, tensors of `reference.TaskReference`, in order.
         words: For tables.
+        space: What the vectors are.
     """
 
     of: Callable[..., Floats]
     needs: tuple[str, ...]
     words: str
+    space: Space = Space.DECISION
 
 
 DISTANCES: Mapping[str, Distance] = {
@@ -157,5 +198,17 @@ DISTANCES: Mapping[str, Distance] = {
         "relative Mahalanobis",
     ),
     "neighbour": Distance(nearest_neighbour, ("sample",), f"{K_NEAREST}th neighbour"),
+    "appearance": Distance(
+        class_mahalanobis,
+        ("seen_means", "seen_whiten"),
+        "class Mahalanobis of appearance",
+        Space.APPEARANCE,
+    ),
+    "either": Distance(
+        either,
+        ("means", "whiten", "seen_means", "seen_whiten", "scales"),
+        "decision or appearance, the stranger",
+        Space.BOTH,
+    ),
 }
 """By name on cards and in tensors; add, never rename."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb2_assist.core.records import Kind
-from cb2_assist.model.ood.distances import DISTANCES, Floats
+from cb2_assist.model.ood.distances import DISTANCES, Floats, Space
 
 Tensor = NDArray[np.floating[Any]]
 
@@ -23,8 +23,13 @@ _SHAPES = {
     "background_mean": (1, "D"),
     "background_whiten": ("D", "D"),
     "sample": (None, "D"),
+    "seen_means": (None, "A"),
+    "seen_whiten": ("A", "A"),
+    "scales": (2,),
 }
-"""Of each tensor that a distance may need; None is any length above 0."""
+"""Of each tensor that a distance may need; None is any length above 0, D and A are the widths of
+the decision embedding and of appearance."""
+_WIDTH_OF = {"means": "D", "sample": "D", "seen_means": "A"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +51,14 @@ class TaskReference:
         Raises:
             ValueError: A shape is wrong, or a distance lacks what it needs.
         """
-        width = next((t.shape[-1] for t in self.tensors.values() if t.ndim), 0)
+        width = {
+            _WIDTH_OF[name]: t.shape[-1]
+            for name, t in self.tensors.items()
+            if name in _WIDTH_OF and t.ndim
+        }
         for name, tensor in self.tensors.items():
-            wanted = tuple(width if s == "D" else s for s in _SHAPES.get(name, ()))
+            known = _SHAPES.get(name, ())
+            wanted = tuple(width.get(s, -1) if isinstance(s, str) else s for s in known)
             shape = tensor.shape
             if len(shape) != len(wanted) or not all(
                 got == want or (want is None and got > 0)
@@ -62,10 +72,33 @@ class TaskReference:
             if lacking:
                 raise ValueError(f"{method} lacks {', '.join(sorted(lacking))}")
 
-    def distance(self, method: str, embeddings: Tensor) -> Floats:
-        """Distances, (n,), of embeddings (n, D)."""
-        of = DISTANCES[method]
-        return of.of(embeddings, *(self.tensors[name] for name in of.needs))
+    @property
+    def width(self) -> int:
+        """Of the decision embedding; 0 where no distance reads it."""
+        return next(
+            (self.tensors[k].shape[-1] for k in ("means", "sample") if k in self.tensors), 0
+        )
+
+    @property
+    def seen_width(self) -> int:
+        """Of appearance; 0 where no distance reads it."""
+        return self.tensors["seen_means"].shape[-1] if "seen_means" in self.tensors else 0
+
+    def distance(self, method: str, vectors: Tensor) -> Floats:
+        """Distances, (n,).
+
+        Args:
+            method: One of `percentiles`.
+            vectors: Decision embeddings (n, D), followed by appearance where the method reads it,
+                (n, D + A).
+        """
+        of, D = DISTANCES[method], self.width
+        x = {
+            Space.DECISION: vectors[:, :D],
+            Space.APPEARANCE: vectors[:, D:],
+            Space.BOTH: vectors,
+        }[of.space]
+        return of.of(x, *(self.tensors[name] for name in of.needs))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,8 +124,18 @@ class OodReference:
 
     @property
     def widths(self) -> set[int]:
-        """Of the embeddings that it can be asked about: one, unless it is damaged."""
-        return {t.shape[-1] for task in self.tasks.values() for t in task.tensors.values()}
+        """Of the decision embeddings that it can be asked about: one, unless it is damaged."""
+        return {task.width for task in self.tasks.values()}
+
+    @property
+    def seen_widths(self) -> set[int]:
+        """Of appearance: one, 0 where it is not read, unless the reference is damaged."""
+        return {task.seen_width for task in self.tasks.values()}
+
+    @property
+    def reads_appearance(self) -> bool:
+        """Whether vectors must have appearance behind the embedding."""
+        return any(self.seen_widths)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -102,10 +145,10 @@ class OodReference:
     def distance(
         self, embeddings: Tensor, kinds: Sequence[Kind], method: str | None = None
     ) -> Floats:
-        """Distances, (n,), of embeddings (n, D); NaN for a question without a reference.
+        """Distances, (n,), of n decisions; NaN for a question without a reference.
 
         Args:
-            embeddings: Of n decisions.
+            embeddings: As for `TaskReference.distance`.
             kinds: Which question each is.
             method: One of `methods`; None is the default.
         """

@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from cb2_assist.model.ood.distances import (
     DISTANCES,
     K_NEAREST,
+    Space,
     class_mahalanobis,
     directions,
     nearest_neighbour,
@@ -106,10 +107,17 @@ def test_every_distance_of_single_decisions_grows_away_from_training(name):
         "background_mean": np.zeros((1, WIDTH)),
         "background_whiten": whiten,
         "sample": on_sphere(rng.normal(1.0, 0.1, size=(30, WIDTH))),
+        "seen_means": np.ones((1, WIDTH)),
+        "seen_whiten": 2 * whiten,
+        "scales": np.array([3.0, 2.0]),
     }
     step = np.linspace(0, 1, 6)[:, None] * np.array([-2.0, 1, -2, 1, -2, 1])
 
-    found = DISTANCES[name].of(1 + step, *(tensors[k] for k in DISTANCES[name].needs))
+    x = 1 + step
+    if DISTANCES[name].space is Space.BOTH:
+        x = np.hstack([x, x])
+
+    found = DISTANCES[name].of(x, *(tensors[k] for k in DISTANCES[name].needs))
 
     assert found.shape == (6,)
     assert (np.diff(found) > 0).all()
