@@ -305,7 +305,9 @@ class _Run:
         if self.base is not None and self.base_held is not None:
             inside.append((self.base, np.arange(len(self.base))))
             outside.append((self.base_held, self.base_group))
-        found = fit_reference(_embedded(net, inside), _embedded(net, outside), seed=self.plan.seed)
+        seen = parent.reads_appearance
+        inner, outer = (_embedded(net, parts, seen=seen) for parts in (inside, outside))
+        found = fit_reference(inner, outer, seed=self.plan.seed)
         return replace(found, default=parent.default), {
             "n_training": sum(len(t) for t, _ in inside),
             "n_validation": sum(len(t) for t, _ in outside),
@@ -471,11 +473,19 @@ def _scores(net: MultiTaskViT, calibrator: Calibrator, tokens: Tokens) -> Floats
     )
 
 
-def _embedded(net: MultiTaskViT, parts: Sequence[tuple[Tokens, NDArray[np.int64]]]) -> Embedded:
+def _embedded(
+    net: MultiTaskViT, parts: Sequence[tuple[Tokens, NDArray[np.int64]]], *, seen: bool
+) -> Embedded:
     tokens = joined([t for t, _ in parts])
     apart = np.cumsum([0, *(int(g.max(initial=0)) + 1 for _, g in parts)])
     group = np.concatenate([g + start for (_, g), start in zip(parts, apart, strict=False)])
-    return Embedded(answers(net, tokens)[1], tokens.task, tokens.answer, group)
+    return Embedded(
+        answers(net, tokens)[1],
+        tokens.task,
+        tokens.answer,
+        group,
+        tokens.seen if seen else None,
+    )
 
 
 def _validation(held: Document) -> Document:

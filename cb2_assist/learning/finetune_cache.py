@@ -30,6 +30,7 @@ from cb2_assist.learning.prepare import (
 )
 from cb2_assist.model.checkpoint import Model
 from cb2_assist.model.network import N_TOKENS, N_VIEWS, MultiTaskViT
+from cb2_assist.model.ood.appearance import PICTURE_WIDTH
 
 Say = Callable[[str], None]
 
@@ -100,6 +101,7 @@ def _none(net: MultiTaskViT) -> Tokens:
         np.zeros((0, N_TOKENS), bool),
         np.zeros(0, np.int64),
         np.zeros(0, bool),
+        np.zeros((0, features + PICTURE_WIDTH), np.float32),
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cb2_assist.learning.prepare import Part
+from cb2_assist.learning.score_parts import part_seen
 from cb2_assist.model.inputs import NetworkInput, scale_em
 from cb2_assist.model.network import (
     FEATURE_TOKEN,
@@ -24,6 +25,7 @@ from cb2_assist.model.network import (
     N_VIEWS,
     MultiTaskViT,
 )
+from cb2_assist.model.ood.appearance import appearance
 from cb2_assist.views.surroundings import SHAPE
 
 Rows = NDArray[np.intp]
@@ -42,6 +44,7 @@ class Tokens:
         there: Which tokens a decision has, (n, `N_TOKENS`); at least one.
         task: Index into the network's tasks, int64.
         answer: What is true, or what people said.
+        seen: `model.ood.appearance`, float32, (n, A).
     """
 
     views: NDArray[np.float32]
@@ -50,6 +53,7 @@ class Tokens:
     there: NDArray[np.bool_]
     task: NDArray[np.int64]
     answer: NDArray[np.bool_]
+    seen: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.task)
@@ -91,7 +95,8 @@ def tokens_of_inputs(
     features = np.stack([x.features for x in inputs]).astype(np.float32)
     views = _encoded(net, geometry, em)
     views[~there[:, :N_VIEWS]] = 0
-    return Tokens(views, features, _graph(net, features, around), there, task, answer)
+    seen = appearance(net.scaled_features(features), geometry, em)
+    return Tokens(views, features, _graph(net, features, around), there, task, answer, seen)
 
 
 def tokens_of_part(net: MultiTaskViT, part: Part, *, images: bool = True) -> Tokens:
@@ -118,6 +123,7 @@ def tokens_of_part(net: MultiTaskViT, part: Part, *, images: bool = True) -> Tok
         there,
         part.task,
         part.answer,
+        part_seen(net, part) if images else np.zeros((n, 0), np.float32),
     )
 
 

@@ -195,7 +195,8 @@ def test_our_own_export_is_read_back(tmp_path, neurites_file) -> None:
     assert run("--data", tmp_path / "data", "--model", model, "--out", out) == 0
     got = metrics(out)
     assert {k: t["n"] for k, t in got["tasks"].items()} == {"join": 2, "cut": 2}
-    assert got["mismatches"] == {"there are no contact features": 4}
+    # what was measured comes with the views
+    assert got["mismatches"] == {}
 
 
 @pytest.mark.parametrize(

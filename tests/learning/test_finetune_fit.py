@@ -23,6 +23,7 @@ def tokens(joins: tuple[int, int] = (0, 0), cuts: tuple[int, int] = (0, 0)) -> T
         np.ones((n, N_TOKENS), bool),
         task,
         answer,
+        np.zeros((n, 0), np.float32),
     )
 
 
