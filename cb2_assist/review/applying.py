@@ -114,7 +114,9 @@ class Applying:
             Words where it could not be kept; the verdict is worth more, and is recorded all the
             same.
         """
-        if decision.verdict is not Verdict.ACCEPT:
+        seeded = decision.is_seeded(decision.suggestion.id)
+        if decision.verdict is not Verdict.ACCEPT or seeded:
+            # what was only shown to see whether people look is known to be wrong
             return ""
         try:
             self._keep(decision, sides)
