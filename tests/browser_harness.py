@@ -187,6 +187,14 @@ class Tab:
         """Move the mouse to an offset in pixels from a panel's middle; what lies under it."""
         left, top, width, height = self.panel(panel)
         x, y = left + width / 2 + dx, top + height / 2 + dy
+        # of a frame that was drawn before the camera moved, the place is new and the segment old
+        self.page.evaluate(
+            """() => new Promise((drawn) => {
+              cb2.page.viewer.client.display.scheduleRedraw();
+              const next = (n) => (n ? requestAnimationFrame(() => next(n - 1)) : drawn());
+              next(3);
+            })"""
+        )
         self.page.mouse.move(x - 3, y)
         self.page.mouse.move(x, y, steps=3)
         # what lies under the mouse is read back from the frame that was drawn last, so the answer

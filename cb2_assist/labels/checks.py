@@ -45,18 +45,24 @@ def problems_of(rows: Rows) -> Iterator[str]:
         yield f"{table} row {row} names a missing row of {parent}"
     yield from _changed_layout(rows)
     yield from _missing_events(rows)
-    yield from problems_of_events(rows)
+    ((version,),) = list(rows("PRAGMA user_version"))
+    yield from problems_of_events(rows, version)
 
 
-def problems_of_events(rows: Rows) -> Iterator[str]:
+def problems_of_events(rows: Rows, version: int) -> Iterator[str]:
     """The part that is the same for every database.
+
+    Args:
+        rows: Runs a query.
+        version: Of the tables.
 
     Raises:
         LabelError: It cannot be read.
     """
     yield from _wrong_targets(rows)
     yield from _unreadable_or_changed(rows)
-    yield from _unreadable_edits(rows)
+    if version >= EDITS_SINCE:
+        yield from _unreadable_edits(rows)
 
 
 def _changed_layout(rows: Rows) -> Iterator[str]:
@@ -124,9 +130,6 @@ def _unreadable_or_changed(rows: Rows) -> Iterator[str]:
 
 
 def _unreadable_edits(rows: Rows) -> Iterator[str]:
-    (version,) = next(iter(list(rows("PRAGMA user_version"))))
-    if version < EDITS_SINCE:
-        return
     edits = rows("SELECT key, kind, user, dataset, version, site, decision_key, body FROM edits")
     steps = rows("SELECT edit_key, number, state, operation, body FROM edit_steps")
     for read, found in ((edit_from_row, edits), (step_from_row, steps)):

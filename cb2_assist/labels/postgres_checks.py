@@ -20,7 +20,8 @@ def problems_of_database(readers: Readers) -> Iterator[str]:
     ((n, given),) = readers.rows("SELECT count(*), (SELECT id - 1 FROM next_event) FROM events")
     if n != given:
         yield f"{given - n} of {given} events are missing: the log has a gap or lost its end"
-    yield from problems_of_events(readers.stream)
+    ((version,),) = readers.rows("SELECT max(version) FROM migrations")
+    yield from problems_of_events(readers.stream, version)
 
 
 def _changed_layout(readers: Readers) -> Iterator[str]:

@@ -30,7 +30,7 @@ from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.inputs import NetworkInput
 from cb2_assist.views.encode import Geometry, downsample_em, downsample_geometry
 from cb2_assist.views.features import FEATURE_NAMES
-from cb2_assist.views.surroundings import split_vector
+from cb2_assist.views.surroundings import MEASURED_NAMES, resized, split_vector
 
 GEOMETRY_SHAPE = (len(GeometryView), len(GeometryChannel), VIEW_SIZE_PX, VIEW_SIZE_PX)
 _LARGEST = int(np.prod(GEOMETRY_SHAPE)) * 8 + 4096
@@ -99,15 +99,15 @@ def _measured(
     blob: bytes, present: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Features and neighbours of an export of ours; says in ``present`` which of them there are."""
-    n = len(FEATURE_NAMES)
+    n = len(MEASURED_NAMES)
     vector = np.frombuffer(blob, "<f4") if len(blob) % 4 == 0 else np.zeros(0, np.float32)
     features, neighbours = split_vector(vector.astype(np.float32))
     # of another version, or damaged: as if it was not there
-    if len(features) != n or not np.isfinite(vector).all():
+    if len(features) not in (len(FEATURE_NAMES), n) or not np.isfinite(vector).all():
         return np.zeros(n, np.float32), None
     present[_N_GEOMETRY + _N_EM] = True
     present[_N_GEOMETRY + _N_EM + 1] = neighbours is not None
-    return features, neighbours
+    return resized(features, n), neighbours
 
 
 def read_geometry(blob: bytes) -> Geometry:

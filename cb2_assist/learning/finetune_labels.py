@@ -31,8 +31,8 @@ from cb2_assist.learning.export_views import ExportViews, NoViewsError
 from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.inputs import NetworkInput, network_input
 from cb2_assist.model.network import GRAPH_TOKEN, N_TOKENS
-from cb2_assist.views.features import FEATURE_NAMES
 from cb2_assist.views.stack import ViewStack
+from cb2_assist.views.surroundings import MEASURED_NAMES
 
 JSONL = "labels.jsonl"
 
@@ -282,7 +282,7 @@ class Reader:
             self._refuse(f"{stack.profile} views of {stack.extent_nm:g} nm")
             return None
         made = network_input(stack, views.image_px)
-        if len(made.features) != len(FEATURE_NAMES):
+        if len(made.features) != len(MEASURED_NAMES):
             self._refuse(f"{len(made.features)} features, measured by another version")
             return None
         there = np.ones(N_TOKENS, bool)

@@ -26,7 +26,7 @@ from cb2_assist.model.network import (
     MultiTaskViT,
 )
 from cb2_assist.model.ood.appearance import appearance
-from cb2_assist.views.surroundings import SHAPE
+from cb2_assist.views.surroundings import SHAPE, resized
 
 Rows = NDArray[np.intp]
 _BATCH = 16
@@ -92,7 +92,7 @@ def tokens_of_inputs(
     for row, x in zip(around, inputs, strict=True):
         if x.neighbours is not None:
             row[:] = x.neighbours
-    features = np.stack([x.features for x in inputs]).astype(np.float32)
+    features = resized(np.stack([x.features for x in inputs]), net.spec.features)
     views = _encoded(net, geometry, em)
     views[~there[:, :N_VIEWS]] = 0
     seen = appearance(net.scaled_features(features), geometry, em)
@@ -108,6 +108,7 @@ def tokens_of_part(net: MultiTaskViT, part: Part, *, images: bool = True) -> Tok
         images: False leaves the images out, which takes almost all of the time.
     """
     n, width = len(part), int(net.task_query.shape[1])
+    features = resized(part.features, net.spec.features)
     views = np.zeros((n, N_VIEWS, width), np.float32)
     if images:
         for start in range(0, n, _BATCH):
@@ -118,8 +119,8 @@ def tokens_of_part(net: MultiTaskViT, part: Part, *, images: bool = True) -> Tok
     there[:, GRAPH_TOKEN] = net.graph is not None
     return Tokens(
         views,
-        part.features,
-        _graph(net, part.features, part.neighbours),
+        features,
+        _graph(net, features, part.neighbours),
         there,
         part.task,
         part.answer,

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from cb2_assist.core.channels import VIEW_SIZE_PX, EmChannel
 from cb2_assist.views.encode import downsample_em, downsample_geometry, encode
+from cb2_assist.views.features import FEATURE_NAMES
 from cb2_assist.views.hitmap import HitMap
 from cb2_assist.views.stack import ViewStack
-from cb2_assist.views.surroundings import split_vector
+from cb2_assist.views.surroundings import MEASURED_NAMES, resized, split_vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class NetworkInput:
     Attributes:
         geometry: float16, (3, 7, px, px).
         em: uint8, (3, 3, px, px), not yet scaled.
-        features: float32, (F,).
+        features: float32, `views.surroundings.MEASURED_NAMES`; 0 what was not measured.
         neighbours: float32, `views.surroundings.SHAPE`; None where they were not measured.
     """
 
@@ -49,6 +50,9 @@ def network_input(stack: ViewStack, image_px: int) -> NetworkInput:
     else:
         geometry = downsample_geometry(stack.geometry(), factor)
     features, neighbours = split_vector(stack.features)
+    if len(features) == len(FEATURE_NAMES):
+        # views that were kept before more was measured go into one batch with later ones
+        features = resized(features, len(MEASURED_NAMES))
     return NetworkInput(geometry, downsample_em(stack.em, factor), features, neighbours)
 
 

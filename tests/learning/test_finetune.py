@@ -26,8 +26,7 @@ from cb2_assist.model.checkpoint import load_model
 from cb2_assist.model.inputs import network_input
 from cb2_assist.model.network import N_TOKENS
 from cb2_assist.model.predictor import Predictor
-from cb2_assist.views.features import FEATURE_NAMES
-from cb2_assist.views.surroundings import CONTACT_NAMES, SHAPE
+from cb2_assist.views.surroundings import CONTACT_NAMES, MEASURED_NAMES, SHAPE
 
 LABELS = 40
 
@@ -49,7 +48,7 @@ def base_part(folder: Path, px: int = 32, extent_nm: float = EXTENT_NM) -> Path:
     """60 prepared joins and 40 cuts, as `train` leaves them."""
     n, rng = 100, np.random.default_rng(5)
     answer = np.arange(n) % 2 == 0
-    features = rng.normal(0, 1, (n, len(FEATURE_NAMES))).astype(np.float32)
+    features = rng.normal(0, 1, (n, len(MEASURED_NAMES))).astype(np.float32)
     features[:, 30:40] += np.where(answer, 2, -2)[:, None]
     folder.mkdir()
     np.zeros((n, 3, 7, px, px), np.float16).tofile(folder / "geometry.raw")
@@ -74,7 +73,7 @@ def base_part(folder: Path, px: int = 32, extent_nm: float = EXTENT_NM) -> Path:
         "shapes": {"geometry": [3, 7, px, px], "em": [3, 3, px, px]},
         "profile": "clean",
         "extent_nm": extent_nm,
-        "features": list(FEATURE_NAMES),
+        "features": list(MEASURED_NAMES),
         "contact": list(CONTACT_NAMES),
     }
     (folder / "part.json").write_text(json.dumps(meta))

@@ -13,14 +13,13 @@ from label_efficiency import Told, Way, curve, summary, table
 
 from cb2_assist.learning.finetune_tokens import measured, tokens_of_part
 from cb2_assist.learning.prepare import Part
-from cb2_assist.views.features import FEATURE_NAMES
-from cb2_assist.views.surroundings import SHAPE
+from cb2_assist.views.surroundings import MEASURED_NAMES, SHAPE
 
 
 def part(n: int) -> Part:
     """Joins whose first features tell the answer, four of a body."""
     rng, answer = np.random.default_rng(2), np.arange(n) % 2 == 0
-    features = rng.normal(0, 1, (n, len(FEATURE_NAMES))).astype(np.float32)
+    features = rng.normal(0, 1, (n, len(MEASURED_NAMES))).astype(np.float32)
     features[:, :20] += np.where(answer, 3, -3)[:, None]
     return Part(
         name="toy",

@@ -39,7 +39,12 @@ class EditedSource(ToySource):
     def supervoxels(self, site):
         return site.segment, site.partner
 
+    def latest(self, segment):
+        return self.current(segment, None)
+
     def arbour(self, segment): ...
+
+    def extent_vx(self, segment): ...
 
     def neighbours(self, segment, point, reach_nm): ...
 
