@@ -63,8 +63,9 @@ TEST_Z, TRAIN_Z = 185, 150
 BLOCK, GAP = 50, 20
 MOST_SEEN = 300
 """Decisions of tiny_fib that image networks judge; all would take longer than learning."""
-IMAGES = Recipe(batch=32, drop_images=0.0, hide_partner=0.0, mask_weight=0.0)
-MEASURED = Recipe(batch=64, epochs=12, drop_images=1.0, drop_features=0.15)
+IMAGES = Recipe(batch=32, teacher=0.0, drop_images=0.0, hide_partner=0.0, mask_weight=0.0)
+MEASURED = Recipe(batch=64, teacher=0.0, epochs=12, drop_images=1.0, drop_features=0.15)
+TAUGHT = replace(MEASURED, teacher=0.5)
 
 Probabilities = NDArray[np.float64]
 Ask = Callable[[Part], Probabilities]
@@ -267,6 +268,8 @@ def runs(epochs: int) -> list[Run]:
         Run("trees, two stages", two_stage, (0,), images=False),
         Run("network, features", net(False, "features", MEASURED, 12), SEEDS, images=False),
         Run("network, features and graph", net(True, "measured", MEASURED, 12), SEEDS, False),
+        Run("network, features, graph and second opinion", net(True, "measured", TAUGHT, 12),
+            SEEDS, images=False),
         Run("ResNet-18, views averaged", lambda p, s, w: per_view(p, s, w, "resnet18", epochs),
             SEEDS, images=True),
         Run("ViT-Tiny, views averaged", lambda p, s, w: per_view(
