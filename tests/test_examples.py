@@ -132,6 +132,32 @@ def test_edits_under_faults_are_held_against_the_servers_log(tmp_path):
     assert lines[-1].endswith("3 under a fault: lost 0, repeated 0")
 
 
+def test_sections_are_made_thick_and_stay_a_dataset_with_truth(tmp_path):
+    dataset = bead_dataset(tmp_path / "beads")
+    words = (dataset, tmp_path / "thick", "--voxel-nm", "20,20,40")
+    before, after = run("thick_sections.py", *words, home=tmp_path).stdout.splitlines()
+
+    assert before == "(60, 40, 120) voxels of (10.0, 10.0, 10.0) nm"
+    assert after.startswith("(30, 20, 30) voxels of (20.0, 20.0, 40.0) nm in ")
+    text = (tmp_path / "thick" / "dataset.toml").read_text()
+    assert 'name = "beads-20x20x40nm"' in text
+    assert "truth = " in text
+    assert "CC0 1.0" in text
+    done = run("thick_sections.py", dataset, tmp_path, "--voxel-nm", "8,8", home=tmp_path, code=2)
+    assert "three sizes" in done.stderr
+
+
+def test_the_table_of_cuts_has_every_part_that_is_there(tmp_path):
+    """`cuts_measured.py` as a whole takes a quarter of an hour and the real volumes."""
+    kept = {"neck": {"n": 50, "mean": 0.9}, "cpu_minutes": 0.3}
+    (tmp_path / "mask.json").write_text(json.dumps(kept))
+    done = run("cuts_measured.py", tmp_path, tmp_path, "--part", home=tmp_path)
+
+    assert "## mask (0.3 minutes of one core)" in done.stdout
+    assert '- neck: {"n": 50, "mean": 0.9}' in done.stdout
+    assert (tmp_path / "table.md").read_text().strip() == done.stdout.strip()
+
+
 def test_every_example_is_tested_here():
     text = Path(__file__).read_text()
     names = [p.name for p in EXAMPLES.glob("*.py")]

@@ -102,7 +102,7 @@ class TestLeft:
         """60 sites of which every fifth is true; all but 10 drawn at random and answered."""
         fill = store.queue.begin_fill(ALL, None, "judge", 1, now=0.0)
         store.queue.put(fill.id, [queue_item(n) for n in range(60)], done=1, now=0.0)
-        monkeypatch.setattr("cb2_assist.labels.rows.datetime", Clock())
+        monkeypatch.setattr("cb2_assist.labels.event_tables.datetime", Clock())
         for n in range(50):
             new = NewDraw(ALL, USER, n, n, "random", 0.1, 60 - n, 0, False, 1 / (60 - n), item(n))
             assert store.queue.take(new, now=Clock.seconds + 0.5) is not None

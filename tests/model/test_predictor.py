@@ -18,6 +18,7 @@ from cb2_assist.model.network import GRAPH_TOKEN, N_TOKENS, TOKEN_NAMES
 from cb2_assist.model.predictor import Predictor, choose_device
 from cb2_assist.model.transfer import to_device
 from cb2_assist.views.features import FEATURE_NAMES
+from cb2_assist.views.surroundings import MEASURED_NAMES
 
 N = 20
 
@@ -162,8 +163,12 @@ def test_the_input_is_the_stack_made_smaller(questions, tiny_model_folder):
 
     assert x.geometry.shape == (3, 7, px, px)
     assert x.em.shape == (3, 3, px, px)
-    both = np.concatenate([x.features, x.neighbours.ravel()])
+    # what was not measured of this site is 0, so that all sites go into one batch
+    n = len(stack.features) - x.neighbours.size
+    both = np.concatenate([x.features[:n], x.neighbours.ravel()])
     assert np.array_equal(both, stack.features)
+    assert len(x.features) == len(MEASURED_NAMES)
+    assert not x.features[n:].any()
     np.testing.assert_array_equal(
         x.geometry[:, 0] > 0, stack.geometry()[:, 0, :: 224 // px, :: 224 // px] > 0
     )
