@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cb2_assist.cli.options import Device, backend_option
+from cb2_assist.cli.options import Device, Triple, backend_option
 from cb2_assist.core.errors import UsageError
 
 
@@ -37,6 +37,12 @@ from cb2_assist.core.errors import UsageError
     type=click.IntRange(3, 20),
     help="Calibrate without --val-z: as many slabs of the training part, each judged by a network "
     "that learns from the others. Takes as many times longer.",
+)
+@click.option(
+    "--voxel-nm",
+    type=Triple(),
+    help="X,Y,Z. Learn from the datasets as a microscope with such voxels would give them, e.g. "
+    "8,8,40 for thick sections. Planes stay those of the datasets.",
 )
 @click.option(
     "--calibration-from",
@@ -118,6 +124,7 @@ def train(
     below_z: int,
     val_z: str | None,
     folds: int | None,
+    voxel_nm: tuple[float, float, float] | None,
     calibration_from: Path | None,
     epochs: int,
     encoder: str,
@@ -168,6 +175,7 @@ def train(
             validation_z=slab(val_z, "--val-z"),
             merges=merges,
             folds=folds or 0,
+            voxel_nm=voxel_nm,
             calibration_from=calibration_from,
             device=device,
             minutes=minutes,

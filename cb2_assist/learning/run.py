@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ from cb2_assist.learning.prepare import (
     volume_examples,
 )
 from cb2_assist.learning.recipe import Recipe, recipe_json
+from cb2_assist.learning.shifts import sections
 from cb2_assist.learning.train import Examples
 from cb2_assist.learning.trainer import Say, Trainer
 from cb2_assist.learning.watch import line, validate, validation_figures
@@ -83,6 +85,9 @@ class Plan:
             none is known.
         folds: Slabs of the training part that networks of their own judge, to calibrate without a
             validation slab (`cross_fit`); 0: none.
+        voxel_nm: Edges along x, y, z. The volumes are learnt from as a microscope with such voxels
+            would give them (`shifts.sections`); planes stay those of the datasets. None: as they
+            are.
         calibration_from: A model whose scales, base rates and choice of distance are taken over:
             the final fit includes the validation slab and cannot be calibrated on it.
     """
@@ -96,6 +101,7 @@ class Plan:
     merges: int = 500
     synapses: tuple[Path | None, ...] = ()
     folds: int = 0
+    voxel_nm: tuple[float, float, float] | None = None
     calibration_from: Path | None = None
     device: str = "auto"
     minutes: float = 60.0
@@ -125,7 +131,7 @@ def run_training(plan: Plan, say: Say) -> Path | None:
 
 def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
     volumes, sources = _volumes(plan)
-    if any(max(v.resolution) > _THICK * min(v.resolution) for v in volumes):
+    if any(max(e) > _THICK * min(e) for e in (plan.voxel_nm or v.resolution for v in volumes)):
         plan = replace(plan, recipe=_flat_turns(plan.recipe))
     # the lead renders what is missing; the others open what it made
     if not us.lead:
@@ -234,6 +240,9 @@ def _check(plan: Plan) -> None:
                 f"The model {earlier.name} is not calibrated, so --calibration-from has nothing to "
                 "take from it. Give a model that train has made."
             )
+    if plan.voxel_nm and not min(plan.voxel_nm) > 0:
+        got = ",".join(f"{v:g}" for v in plan.voxel_nm)
+        raise UsageError(f"--voxel-nm takes three sizes X,Y,Z above 0, got {got}.")
     if plan.validation_z and plan.validation_z[0] < plan.below_z:
         raise UsageError(
             f"Validation starts at z {plan.validation_z[0]}, inside training (z below "
@@ -270,6 +279,8 @@ def _parts(
 ) -> list[Part]:
     out = []
     for k, whole in enumerate(volumes):
+        volume = _as_seen(whole.below_z(plane), plan.voxel_nm)
+        planes = whole.resolution.z / volume.resolution.z
         for kind in Kind:
             if kind is Kind.CUT and k not in plan.cuts_from:
                 continue
@@ -282,14 +293,15 @@ def _parts(
             synapses = _synapses(plan, k)
             if synapses is not None:
                 asked["synapses"] = len(synapses.pre)
+            if plan.voxel_nm:
+                asked["voxel_nm"] = list(plan.voxel_nm)
             if not (folder / "part.json").is_file():
-                volume = whole.below_z(plane)
                 prepare(
                     volume_examples(
                         volume,
                         plan.views,
                         kinds=(kind,),
-                        z_range=z_range,
+                        z_range=(math.ceil(z_range[0] * planes), math.ceil(z_range[1] * planes)),
                         seed=plan.recipe.seed,
                         merges=plan.merges if what == "train" else plan.merges // 2,
                         synapses=synapses,
@@ -302,8 +314,15 @@ def _parts(
                     bodies=pure_bodies(volume),
                     asked=asked,
                 )
-            out.append(open_part(folder, asked))
+            part = open_part(folder, asked)
+            if plan.voxel_nm:
+                part = replace(part, z=((part.z + 0.5) / planes).astype(np.int64))
+            out.append(part)
     return out
+
+
+def _as_seen(volume: Volume, voxel_nm: tuple[float, float, float] | None) -> Volume:
+    return sections(volume, voxel_nm=voxel_nm) if voxel_nm else volume
 
 
 def _synapses(plan: Plan, dataset: int) -> Synapses | None:
@@ -329,6 +348,7 @@ def _finish(
         "split": {
             "train_below_z_vx": plan.below_z,
             "validation_z_vx": plan.validation_z,
+            "voxel_nm": plan.voxel_nm,
             "examples": {
                 p.name: {
                     "n": len(p),
@@ -451,7 +471,7 @@ def _base_rates(
     n = dict.fromkeys(Kind, 0)
     rng = np.random.default_rng(plan.recipe.seed)
     for whole in (volumes[k] for k in plan.cuts_from):
-        volume = whole.below_z(plan.below_z)
+        volume = _as_seen(whole.below_z(plan.below_z), plan.voxel_nm)
         half = cutout_half_width_nm(SEARCH_RADIUS_NM)
         ids, index, size = np.unique(volume.seg, return_inverse=True, return_counts=True)
         body = _bodies(volume)
