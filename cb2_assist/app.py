@@ -24,8 +24,7 @@ from cb2_assist.core.records import (
     SegmentId,
 )
 from cb2_assist.datasets.source import EditableSource, GraphSource, Source
-from cb2_assist.resources import resource_dir
-from cb2_assist.settings import DEFAULT_MODEL, SNAP_NM
+from cb2_assist.settings import SNAP_NM
 
 if TYPE_CHECKING:
     from cb2_assist.decisions.log import DecisionLog
@@ -89,7 +88,7 @@ def open_assistant(
 
     Args:
         dataset: A known name, a dataset.toml, or the folder of one.
-        model: Model folder; None is the shipped one.
+        model: Model folder; None is the shipped one for its voxels.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         backend: ``auto`` or one of `settings.BACKENDS`.
         threads: For views and, on a CPU, the network; None is one per core.
@@ -121,7 +120,7 @@ def build_assistant(
 
     Args:
         dataset: Which one to open.
-        model: Model folder; None is the shipped one.
+        model: Model folder; None is the shipped one for its voxels.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         backend: ``auto`` or one of `settings.BACKENDS`.
         threads: For views and, on a CPU, the network; None is one per core.
@@ -137,13 +136,14 @@ def build_assistant(
 
     source = open_dataset(dataset.name, dataset.file)
     try:
+        from cb2_assist.model.shipped import shipped_model
         from cb2_assist.suggestions.in_use import ModelsInUse
 
         def opened(folder: Path, *, wait: bool = True) -> Opened:
             how = _Backing(device, backend, threads, network)
             return _open_model(source, folder, how, wait=wait)
 
-        first = opened(model or resource_dir("models") / DEFAULT_MODEL, wait=not soon)
+        first = opened(model or shipped_model(source.resolution), wait=not soon)
         return Assistant(source, ModelsInUse(first, opened))
     except BaseException:
         source.close()
@@ -217,17 +217,43 @@ def saved_base_rates(dataset: str, model: Path | None = None) -> dict[Kind, Base
 
     Args:
         dataset: Its name.
-        model: Model folder; None is the shipped one.
+        model: Model folder; None is the shipped one for its voxels.
 
     Raises:
         AssistError: The saved state is damaged.
         ModelError: The model cannot be used.
     """
     from cb2_assist.model.card import check_card
+    from cb2_assist.model.shipped import shipped_model
     from cb2_assist.suggestions.base_rate import base_rates, read_state
 
-    folder = model or resource_dir("models") / DEFAULT_MODEL
+    folder = model or shipped_model(known_voxel_nm(dataset))
     return base_rates(read_state(saved_state_file(dataset)), check_card(folder).card)
+
+
+def model_for(dataset: DatasetChoice) -> Path:
+    """Folder of the shipped model that serves a dataset. Opens a dataset file for it.
+
+    Raises:
+        DatasetError: The file or a volume is missing or damaged.
+    """
+    from cb2_assist.datasets import registry
+    from cb2_assist.model.shipped import shipped_model
+
+    if dataset.file is None:
+        return shipped_model(known_voxel_nm(str(dataset.name)))
+    source = registry.open_dataset(None, dataset.file)
+    try:
+        return shipped_model(source.resolution)
+    finally:
+        source.close()
+
+
+def known_voxel_nm(dataset: str) -> tuple[float, float, float] | None:
+    """Edges of the voxels of a known dataset, without opening it; None where nobody knows."""
+    from cb2_assist.datasets.registry import known_datasets
+
+    return next((e.voxel_nm for e in known_datasets() if e.name == dataset), None)
 
 
 def saved_state_file(dataset: str) -> Path:

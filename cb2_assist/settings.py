@@ -24,13 +24,14 @@ was asked last: 10 to 100 kB each, and one request each."""
 BACKENDS: dict[str, str] = {
     "torch": "float32",
     "torch-bf16": "torch, matrices multiplied in bfloat16",
+    "torch-compiled": "the same, compiled when it starts",
     "onnx": "onnxruntime, float32",
     "openvino": "OpenVINO, float32",
     "openvino-bf16": "OpenVINO, bfloat16 where the processor has it",
 }
 """What may run a network's image encoder, by the name that `--backend` takes beside ``auto``."""
-DEFAULT_MODEL = "cb2-vit-tiny"
-"""Folder below models/ that serves when --model is not given."""
+DEFAULT_MODEL, SECTIONS_MODEL = "cb2-vit-tiny", "cb2-vit-tiny-sections"
+"""Folders below models/ that serve when --model is not given; see `model.shipped`."""
 
 
 def login_name() -> str:

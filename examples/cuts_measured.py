@@ -1,6 +1,7 @@
 """How well cuts are judged: synthetic ones held out by space, the real ones, and their masks.
 
     python examples/cuts_measured.py DATA OUT [--part synthetic real mask] [--final] [--model DIR]
+                                     [--run DIR]
 
 DATA holds fib25-ws and fib25-ffn as `cb2-assist import-volume` makes them
 (`models/cb2-vit-tiny/recipe.toml` says from what). OUT keeps what was measured of each site, one
@@ -11,7 +12,8 @@ One core: measuring 10 minutes, fitting 3, the model's own answers 4.
   Learnt from FIB-25 flood-filling below z 125; what is chosen is chosen on z 140 to 165. With
   ``--final`` also the test part, watershed z >= 185: the sites of `evaluate --merges 150`.
 - real: every false merge of both segmentations, judged by models that learnt from synthetic cuts 20
-  sections and more away from its slab; beside them the sites proposed in clean segments.
+  sections and more away from its slab; beside them the sites proposed in clean segments. With
+  --run, the folder of a `train --cross-fit` on both, also by its networks without each slab.
 - mask: which side of a cut each pixel and each voxel is on.
 
 Intervals resample truth bodies, those of shares are exact binomial ones.
@@ -26,11 +28,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from torch.nn.functional import interpolate
 
@@ -44,6 +49,7 @@ from cb2_assist.datasets.errors_count import count_errors
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.augment import hide_sides
+from cb2_assist.learning.cross_fit import slabs
 from cb2_assist.learning.examples import (
     Example,
     Volume,
@@ -54,11 +60,17 @@ from cb2_assist.learning.examples import (
     touching_pairs,
 )
 from cb2_assist.learning.metrics import auroc, exact_interval, figures, mask_iou
-from cb2_assist.learning.prepare import grey_statistics, load_volume, volume_examples
+from cb2_assist.learning.prepare import (
+    grey_statistics,
+    load_volume,
+    open_part,
+    volume_examples,
+)
 from cb2_assist.learning.recall import true_cuts
 from cb2_assist.model.card import ViewSpec, reads_neighbours, reads_passage
+from cb2_assist.model.checkpoint import load_model, save_model
 from cb2_assist.model.inputs import network_input
-from cb2_assist.model.network import MultiTaskViT
+from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.model.predictor import Predictor
 from cb2_assist.suggestions.calibration import calibrator_from_card
 from cb2_assist.views.features import FEATURE_NAMES
@@ -256,15 +268,22 @@ def own_answers(volume: Volume, folder: Path, windows: Iterator[SiteWindow]) -> 
 # --- real false merges
 
 
-def real(data: Path, out: Path) -> dict[str, Any]:
+def real(data: Path, out: Path, model: Path, run: Path | None) -> dict[str, Any]:
     """The real false merges and the sites proposed in clean segments, out of fold by slab."""
     ffn, ws = load(data, "fib25-ffn"), load(data, "fib25-ws")
     learn = synthetic_sites(ffn, out, "learn", (0, LEARN_Z), LEARN_Z)
     rest = synthetic_sites(ffn, out, "rest", (LEARN_Z, 1 << 30), 1 << 30)
     both = Sites(*(np.concatenate([getattr(p, k) for p in (learn, rest)]) for k in Sites.__slots__))
-    asked = asked_sites({"fib25-ffn": ffn, "fib25-ws": ws}, out / "sites" / "real.npz")
-    n = sum(count_errors(v.seg, v.truth).false_merges for v in (ffn, ws))
-    return {name: judged_real(fit, both, asked, n) for name, fit in MODELS.items()}
+    volumes = (ffn, ws)
+    asked = asked_sites(volumes, out / "sites" / "real.npz")
+    n = sum(count_errors(v.seg, v.truth).false_merges for v in volumes)
+    found = {
+        name: judged_real(of_trees(fit, both, asked), asked, n) for name, fit in MODELS.items()
+    }
+    if run is not None:
+        p = of_networks(run, model, volumes, asked)
+        found["the network, without each slab"] = judged_real(p, asked, n)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +292,7 @@ class Asked:
 
     ``segment`` numbers the segments; ``merged`` says of which sort; ``proposed`` is False where
     nothing was proposed that parts the bodies, and the place where they meet was asked about.
+    ``volume`` is 0 for flood-filling, 1 for watershed; ``own_id`` is the segment's there.
     """
 
     x: NDArray[np.float32]
@@ -281,27 +301,33 @@ class Asked:
     segment: NDArray[np.int64]
     merged: NDArray[np.bool_]
     proposed: NDArray[np.bool_]
+    volume: NDArray[np.int64]
+    own_id: NDArray[np.uint64]
+    point_nm: Floats
 
 
-def asked_sites(volumes: dict[str, Volume], path: Path) -> Asked:
+def asked_sites(volumes: tuple[Volume, ...], path: Path) -> Asked:
     """Propose and measure, once."""
     if not path.is_file():
         rows: list[tuple[Any, ...]] = []
         number = 0
-        for name, volume in volumes.items():
+        for which, volume in enumerate(volumes):
             places: dict[int, list[PointNm]] = {}
             for pair in true_cuts(volume):
                 middle = pair.places_nm[len(pair.places_nm) // 2]
                 places.setdefault(pair.segments[0], []).append(PointNm.of(middle))
             for segment, at in sorted(places.items()):
-                rows += sites_near(volume, segment, at, number, merged=True)
+                near = sites_near(volume, segment, at, number, merged=True)
+                rows += [(*row, which, segment, tuple(at)) for *row, at in near]
                 number += 1
-                say(f"{name}: segment {segment} asked about")
-        for segment, at in clean_places(volumes["fib25-ffn"]):
-            rows += sites_near(volumes["fib25-ffn"], segment, [at], number, merged=False)
+                say(f"{volume.name}: segment {segment} asked about")
+        for segment, place in clean_places(volumes[0]):
+            near = sites_near(volumes[0], segment, [place], number, merged=False)
+            rows += [(*row, 0, segment, tuple(at)) for *row, at in near]
             number += 1
         path.parent.mkdir(parents=True, exist_ok=True)
         columns = [np.array(c) for c in zip(*rows, strict=True)]
+        columns[-2] = columns[-2].astype(np.uint64)
         np.savez(path, **dict(zip(Asked.__slots__, columns, strict=True)))
     with np.load(path) as file:
         return Asked(*(file[k] for k in Asked.__slots__))
@@ -310,7 +336,7 @@ def asked_sites(volumes: dict[str, Volume], path: Path) -> Asked:
 def sites_near(
     volume: Volume, segment: int, cursors: list[PointNm], number: int, *, merged: bool
 ) -> list[tuple[Any, ...]]:
-    """Rows of `Asked` from proposals round some cursors on one segment."""
+    """Rows of `Asked`, up to ``proposed``, and the point, from proposals on one segment."""
     statistics = grey_statistics(volume)
     points: dict[tuple[float, ...], PointNm] = {}
     for at in cursors:
@@ -326,7 +352,7 @@ def sites_near(
             return
         x = site_vector(window, statistics, neighbours=False, way_between=True)
         z = int(at.z // volume.resolution.z)
-        rows.append((x, answer[0], z, number, merged, proposed))
+        rows.append((x, answer[0], z, number, merged, proposed, at))
 
     for _, at in sorted(points.items()):
         ask(at, proposed=True)
@@ -351,14 +377,52 @@ def clean_places(volume: Volume) -> list[tuple[int, PointNm]]:
     return found
 
 
-def judged_real(fit: Callable[[Sites], Ask], both: Sites, asked: Asked, n: int) -> dict[str, Any]:
-    """Hits, ranks and false alarms of one kind of model."""
+def of_trees(fit: Callable[[Sites], Ask], both: Sites, asked: Asked) -> Floats:
+    """Probabilities by models that learnt elsewhere."""
     p = np.zeros(len(asked.z))
     for low in range(0, int(asked.z.max()) + 1, SLAB):
         held = (asked.z >= low) & (asked.z < low + SLAB)
         if held.any():
             away = (both.z < low - GAP) | (both.z >= low + SLAB + GAP)
             p[held] = fit(both.take(away))(asked.x[held])
+    return p
+
+
+def of_networks(run: Path, model: Path, volumes: tuple[Volume, ...], asked: Asked) -> Floats:
+    """Scores by the networks of `train --cross-fit`, each of the slab that it has not seen."""
+    whole = load_model(model)
+    parts = [open_part(folder) for folder in sorted((run / "parts").iterdir())]
+    folds = sorted(run.glob("without-slab-*"))
+    p = np.zeros(len(asked.z))
+    for folder, slab in zip(folds, slabs(parts, len(folds)), strict=True):
+        net = averaged_network(folder)
+        with TemporaryDirectory() as temporary:
+            # the scale is that of all folds together, as in use
+            save_model(Path(temporary), net, whole.views, whole.ood, whole.card)
+            for which, volume in enumerate(volumes):
+                rows = (asked.volume == which) & (asked.z > slab.low) & (asked.z <= slab.high)
+                sites = [
+                    Site(Kind.CUT, SegmentId(int(i)), None, PointNm(*map(float, at)))
+                    for i, at in zip(asked.own_id[rows], asked.point_nm[rows], strict=True)
+                ]
+                seen = (window_of(volume, site) for site in sites)
+                p[rows] = own_answers(volume, Path(temporary), (w for w in seen if w is not None))
+        say(f"{folder.name}: judged")
+    return p
+
+
+def averaged_network(folder: Path) -> MultiTaskViT:
+    """What `train` left in the folder of a slab."""
+    path = folder / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        net = MultiTaskViT(NetworkSpec(**json.loads(file.metadata()["network"])))
+    saved = load_file(path)
+    net.load_state_dict({k[4:]: v for k, v in saved.items() if k.startswith("ema.")})
+    return net.eval()
+
+
+def judged_real(p: Floats, asked: Asked, n: int) -> dict[str, Any]:
+    """Hits, ranks and false alarms of one kind of model."""
     hits, ranks = 0, []
     for k in np.unique(asked.segment[asked.merged]):
         mine = asked.segment == k
@@ -539,11 +603,12 @@ def main() -> None:
     ask.add_argument("--part", nargs="*", choices=every, default=every)
     ask.add_argument("--final", action="store_true", help="also the test part, once")
     ask.add_argument("--model", type=Path, default=Path("models/cb2-vit-tiny"))
+    ask.add_argument("--run", type=Path, help="of train --cross-fit, for its networks")
     given = ask.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, Callable[[], dict[str, Any]]] = {
         "synthetic": lambda: synthetic(given.data, given.out, given.model, final=given.final),
-        "real": lambda: real(given.data, given.out),
+        "real": lambda: real(given.data, given.out, given.model, given.run),
         "mask": lambda: mask(given.data, given.model, final=given.final),
     }
     for part in given.part:

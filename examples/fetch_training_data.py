@@ -90,12 +90,23 @@ def main(arguments: list[str]) -> None:
         print(command["run"].replace("DATA/", f"{given.data}/"))
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The recipe, checked as far as this program relies on it."""
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FetchError(f"{path} is no recipe: {error}") from error
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The recipe, checked as far as this program relies on it.
+
+    Sources and datasets of one that says ``data_of = "OTHER"`` are those of the recipe at that
+    place beside it.
+    """
+    recipe = _toml(path)
+    if "data_of" in recipe:
+        other = _toml(path.parent / str(recipe["data_of"]))
+        recipe |= {key: other.get(key, []) for key in ("source", "dataset")}
     sources = {s.get("id") for s in recipe.get("source", [])}
     if recipe.get("format") != 1 or not recipe.get("dataset"):
         raise FetchError(f"{path} is no recipe of format 1 with datasets.")

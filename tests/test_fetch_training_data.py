@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from cb2_assist.datasets.local import open_dataset_file
+from cb2_assist.model.shipped import shipped_models
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -407,8 +408,12 @@ def test_killed_while_a_file_arrives_it_goes_on_with_the_rest_of_it(
     assert (data / "one" / "dataset.toml").is_file()
 
 
-def test_the_shipped_recipe_names_public_files_with_their_hashes(fetcher: ModuleType) -> None:
-    recipe = fetcher.read_recipe(fetcher.RECIPE)
+@pytest.mark.parametrize("folder", shipped_models(), ids=lambda f: f.name)
+def test_every_shipped_model_has_a_recipe_of_public_files_with_their_hashes(
+    fetcher: ModuleType, folder: Path
+) -> None:
+    recipe = fetcher.read_recipe(folder / "recipe.toml")
+    assert recipe["model"] == folder.name
     files = [w for _, w in fetcher.wanted_files(recipe, Path("sources"))]
 
     assert len(files) == 358
@@ -419,6 +424,7 @@ def test_the_shipped_recipe_names_public_files_with_their_hashes(fetcher: Module
         assert len(commit) == 40
         assert len(bytes.fromhex(w.sha256)) == 32
     assert all(s["licence"] and s["citation"] and s["repository"] for s in recipe["source"])
+    assert any(f"--name {folder.name}" in c["run"] for c in recipe["command"])
 
 
 @pytest.mark.shared

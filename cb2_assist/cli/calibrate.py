@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cb2_assist.cli.options import chosen, dataset_options
 from cb2_assist.core.errors import AssistError, UsageError
+
+if TYPE_CHECKING:
+    from cb2_assist.labels.store import LabelStore
 
 
 @click.command()
@@ -62,16 +65,16 @@ def _calibrate(
     from cb2_assist.labels.store import default_labels_url, open_store
     from cb2_assist.learning.recalibrate import Model, recalibrate
     from cb2_assist.model.card import check_card
-    from cb2_assist.resources import resource_dir
-    from cb2_assist.settings import DEFAULT_MODEL
     from cb2_assist.suggestions.base_rate import read_state, write_state
     from cb2_assist.suggestions.calibration import calibrator_from_card
 
-    loaded = check_card(model or resource_dir("models") / DEFAULT_MODEL)
     path = saved_state_file(dataset)
     before = read_state(path)
-    own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
     with open_store(labels or default_labels_url(dataset), read_only=True) as store:
+        if model is None:
+            model = _serving(dataset, store)
+        loaded = check_card(model)
+        own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
         state, document = recalibrate(store, dataset, own, before)
     written = write and state is not before
     if written:
@@ -92,6 +95,21 @@ def _reset(path: Path, name: str, as_json: bool) -> None:
     else:
         had = "is forgotten" if was else "was none"
         click.echo(f"{name}: the saved calibration {had}; the model's own numbers are in force")
+
+
+def _serving(dataset: str, store: LabelStore) -> Path:
+    """The shipped model of a dataset: by its voxels, or else what most of its labels were given to.
+
+    Of a dataset file only the name is known here.
+    """
+    from cb2_assist.app import known_voxel_nm
+    from cb2_assist.model.shipped import shipped_by, shipped_model
+
+    voxel_nm = known_voxel_nm(dataset)
+    if voxel_nm is not None:
+        return shipped_model(voxel_nm)
+    decisions = (label.event.decision for label in store.labels(dataset=dataset))
+    return shipped_by(d.model_sha256 for d in decisions if d is not None) or shipped_model()
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

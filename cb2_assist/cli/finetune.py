@@ -94,13 +94,11 @@ def finetune(
     """
     from cb2_assist.learning.finetune import Plan, run_finetune
     from cb2_assist.learning.finetune_labels import Source
-    from cb2_assist.resources import resource_dir
-    from cb2_assist.settings import DEFAULT_MODEL
 
     document = run_finetune(
         Plan(
             source=Source(data, labels, dataset, version),
-            init=init or resource_dir("models") / DEFAULT_MODEL,
+            init=init,
             out=out,
             replay=replay,
             replay_below_z=replay_below_z,

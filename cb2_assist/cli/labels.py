@@ -166,14 +166,12 @@ def export(
 
 
 def _renderer(dataset: str | None, dataset_file: Path | None, model: Path | None) -> SiteRenderer:
-    from cb2_assist.app import DatasetChoice, build_assistant
+    from cb2_assist.app import DatasetChoice, build_assistant, model_for
     from cb2_assist.learning.export_views import SiteRenderer
     from cb2_assist.model.card import check_card
-    from cb2_assist.resources import resource_dir
-    from cb2_assist.settings import DEFAULT_MODEL
 
     choice = DatasetChoice(dataset if dataset_file is None else None, dataset_file)
-    folder = model or resource_dir("models") / DEFAULT_MODEL
+    folder = model or model_for(choice)
     return SiteRenderer(
         lambda: build_assistant(choice, model=folder, network=False), check_card(folder).sha256
     )

@@ -288,17 +288,15 @@ def evaluate(
     --out gets metrics.json, report.md with tables, and plots (SVG): reliability, ROC, precision and
     recall.
     """
-    from cb2_assist.learning.evaluate import Request
+    from cb2_assist.learning.evaluate import Request, shipped_for
     from cb2_assist.learning.evaluate import evaluate as measure
-    from cb2_assist.resources import resource_dir
-    from cb2_assist.settings import DEFAULT_MODEL
 
     if (training is None) != (below_z == 0):
         raise UsageError("--training and --below-z go together.")
     result = measure(
         Request(
             data=data,
-            model=model or resource_dir("models") / DEFAULT_MODEL,
+            model=model or shipped_for(data),
             out=out,
             from_z=from_z,
             training=training,

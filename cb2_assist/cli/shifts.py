@@ -73,15 +73,15 @@ def shifts(
     --out gets shifts.json, report.md and plots (SVG). The same command again goes on where it
     stopped.
     """
+    from cb2_assist.app import dataset_choice, model_for
     from cb2_assist.learning.shift_run import Request, run_shifts
     from cb2_assist.learning.shifts import SHIPPED
-    from cb2_assist.resources import resource_dir
-    from cb2_assist.settings import DEFAULT_MODEL
 
+    data = data if data.suffix == ".toml" else data / "dataset.toml"
     result = run_shifts(
         Request(
-            data=data if data.suffix == ".toml" else data / "dataset.toml",
-            model=model or resource_dir("models") / DEFAULT_MODEL,
+            data=data,
+            model=model or model_for(dataset_choice(data)),
             out=out,
             others=tuple(o if o.suffix == ".toml" else o / "dataset.toml" for o in others),
             z=slab(z, "--z"),

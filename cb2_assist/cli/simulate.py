@@ -93,8 +93,7 @@ def simulate(
     from cb2_assist.learning.simulate import simulate as run
     from cb2_assist.learning.simulated import summary_lines
     from cb2_assist.model.card import read_card
-    from cb2_assist.resources import resource_dir
-    from cb2_assist.settings import DEFAULT_MODEL
+    from cb2_assist.model.shipped import shipped_model
 
     if (training is None) != (below_z == 0):
         raise UsageError("--training and --below-z go together.")
@@ -123,7 +122,7 @@ def simulate(
         summary = run(
             request,
             source,
-            read_card(model or resource_dir("models") / DEFAULT_MODEL),
+            read_card(model or shipped_model(source.resolution)),
             judge,
             lambda text: click.echo(f"cb2-assist: {text}", err=True),
         )

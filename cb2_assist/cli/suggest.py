@@ -143,27 +143,23 @@ def score(
         lines: Iterable[str] = source
         if base_rate == "auto":
             lines = list(source)
-            rates = _estimated(assistant, lines, batch, model)
+            rates = _estimated(assistant, lines, batch)
         for row in _scored(assistant, lines, batch, rates):
             sink.write(json.dumps(row) + "\n")
 
 
-def _estimated(
-    assistant: Assistant, lines: Iterable[str], batch: int, folder: Path | None
-) -> dict[Kind, BaseRate]:
+def _estimated(assistant: Assistant, lines: Iterable[str], batch: int) -> dict[Kind, BaseRate]:
     """Rates from the scores of the sites themselves; says what they are."""
     from cb2_assist.learning.batch_rate import rates_from_scores
     from cb2_assist.learning.recalibrate import Model
     from cb2_assist.model.card import check_card
-    from cb2_assist.resources import resource_dir
-    from cb2_assist.settings import DEFAULT_MODEL
     from cb2_assist.suggestions.calibration import calibrator_from_card
 
     scores: dict[Kind, list[float]] = {kind: [] for kind in Kind}
     for row in _scored(assistant, lines, batch, assistant.base_rates):
         if "score" in row:
             scores[Kind(row["kind"])].append(row["score"])
-    loaded = check_card(folder or resource_dir("models") / DEFAULT_MODEL)
+    loaded = check_card(next(Path(m["folder"]) for m in assistant.known_models() if m["in_use"]))
     own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
     rates, words = rates_from_scores(scores, own, assistant.base_rates)
     for line in words:

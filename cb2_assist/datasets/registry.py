@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cb2_assist.core.errors import UnknownDatasetError, UsageError
 from cb2_assist.datasets.catalogue import PUBLIC, Graph, PublicDataset, flat_file
+from cb2_assist.datasets.demo_format import VOXEL
 from cb2_assist.datasets.source import Source
 
 
@@ -118,6 +119,7 @@ def _built_in() -> Registry:
             needs_login=False,
             reachable=True,
             how_to_open="cb2-assist --dataset demo",
+            voxel_nm=VOXEL,
         ),
         _open_demo,
     )

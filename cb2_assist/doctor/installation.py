@@ -13,7 +13,6 @@ from packaging.requirements import Requirement
 
 from cb2_assist.doctor.report import Check, fail, ok, warn
 from cb2_assist.resources import resource_dir
-from cb2_assist.settings import DEFAULT_MODEL
 
 _NEEDED = (3, 11)
 _DISTRIBUTION = "cb2-assist"
@@ -77,13 +76,13 @@ def check_page() -> Check:
 
 
 def check_model(folder: Path | None) -> Check:
-    """Card and weights fit each other (SHA-256) and this version."""
+    """Card and weights fit each other (SHA-256) and this version, of every shipped model."""
     from cb2_assist.model.card import check_card
+    from cb2_assist.model.shipped import shipped_models
 
-    card = check_card(folder or resource_dir("models") / DEFAULT_MODEL)
-    return ok(
-        "model", f"{card.name}, weights {card.sha256[:12]}, in {card.folder}", sha256=card.sha256
-    )
+    cards = [check_card(f) for f in ([folder] if folder else shipped_models())]
+    names = " and ".join(f"{c.name}, weights {c.sha256[:12]}" for c in cards)
+    return ok("model", f"{names}, in {cards[0].folder.parent}", sha256=cards[0].sha256)
 
 
 class TorchCheck:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb2_assist.core.errors import AssistError, DatasetError, UsageError
+from cb2_assist.datasets.dataset_file import FILE_NAME
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.compare import NOTE, compare
 from cb2_assist.learning.contract_figures import DRAWS, contract_figures
@@ -27,6 +28,7 @@ from cb2_assist.learning.judged import Judged
 from cb2_assist.learning.prepare import load_volume
 from cb2_assist.learning.published import published
 from cb2_assist.model.card import check_card
+from cb2_assist.model.shipped import shipped_model
 
 if TYPE_CHECKING:
     from cb2_assist.model.predictor import Predictor
@@ -156,6 +158,20 @@ def _write(out: Path, result: dict[str, Any], found: Evaluated) -> None:
         ) from e
 
 
+def shipped_for(data: Path) -> Path:
+    """Folder of the shipped model for data to evaluate; rows do not tell their voxels."""
+    from cb2_assist.learning.cb2_schema import is_decision_folder
+
+    file = data if data.is_file() else data / FILE_NAME
+    if is_decision_folder(data) or not file.is_file():
+        return shipped_model()
+    source = open_dataset_file(file)
+    try:
+        return shipped_model(source.resolution)
+    finally:
+        source.close()
+
+
 def judge(request: Request, model: Path, say: Say) -> Evaluated:
     """Score every decision of the data by one model."""
     from cb2_assist.learning.cb2_schema import is_decision_folder
@@ -244,7 +260,7 @@ def _interval(request: Request, clusters: dict[str, int], block_nm: float) -> di
 def _judge_volume(
     request: Request, predictor: Predictor, calibrator: Calibrator, say: Say
 ) -> Evaluated:
-    data = request.data if request.data.is_file() else request.data / "dataset.toml"
+    data = request.data if request.data.is_file() else request.data / FILE_NAME
     volume, species = _load(data)
     on = VolumeJudge(volume, species, predictor, calibrator, say)
     if request.merges:

@@ -54,6 +54,7 @@ from cb2_assist.learning.ood_fit import Embedded, fit_reference
 from cb2_assist.model.checkpoint import Model, load_model, save_model
 from cb2_assist.model.network import MultiTaskViT
 from cb2_assist.model.ood.reference import OodReference
+from cb2_assist.model.shipped import shipped_by, shipped_model
 from cb2_assist.suggestions.calibration import Calibrator, calibrator_from_card
 
 Say = Callable[[str], None]
@@ -80,7 +81,8 @@ class Plan:
 
     Attributes:
         source: Where the labels are.
-        init: The model to begin with; it stays as it is.
+        init: The model to begin with; it stays as it is. None: the shipped one that most labels
+            were answers to.
         out: Folder of the run.
         replay: Base data: folders of prepared decisions (as `train` leaves them in OUT/parts), or
             dataset files with truth.
@@ -94,7 +96,7 @@ class Plan:
     """
 
     source: Source
-    init: Path
+    init: Path | None
     out: Path
     replay: tuple[Path, ...] = ()
     replay_below_z: int | None = None
@@ -125,14 +127,14 @@ def run_finetune(plan: Plan, say: Say) -> Document:
             f"--fit {plan.level} changes what all questions share, so it needs base data: give "
             "--replay, or leave it to --fit auto."
         )
-    model = load_model(plan.init)
+    harvest = collect(plan.source)
+    model = load_model(plan.init or shipped_by(_models(harvest)) or shipped_model())
     net = model.network
     if not isinstance(net, MultiTaskViT):
         raise ModelError(
             f"{model.name} answers view by view and has no decision to fine-tune. Give --init a "
             "model that train or finetune has made."
         )
-    harvest = collect(plan.source)
     inputs = _named(plan, model, harvest)
     done = _done(plan.out, inputs)
     if done is not None:
@@ -144,6 +146,12 @@ def run_finetune(plan: Plan, say: Say) -> Document:
     check_readable(harvest, len(rows), model.name, model.views)
     check_enough(labels)
     return _Run(plan, model, net, harvest, rows, labels, inputs, say).result()
+
+
+def _models(harvest: Harvest) -> list[str]:
+    """Weights behind each label, where kept."""
+    kept = (row.stored for row in harvest.rows)
+    return [row["model"]["sha256"] for row in kept if isinstance(row, dict) and "model" in row]
 
 
 def _named(plan: Plan, model: Model, harvest: Harvest) -> str:

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from cb2_assist.core.channels import EmChannel, GeometryChannel
 from cb2_assist.core.errors import ModelError
 from cb2_assist.model.cb2_network import Cb2ViT
 from cb2_assist.model.checkpoint import Model
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 AUTO_ON_CPU = ("onnx", "openvino", "torch")
 """The fastest first; all three give torch's float32 numbers to 1e-5."""
 AUTO_ON_CUDA = ("torch-bf16",)
+"""Not compiled: a compiler takes up to minutes before the first answer, and rounds otherwise."""
+ON_CUDA = ("auto", "torch", "torch-bf16", "torch-compiled")
+COMPILER = "inductor"
+"""Of torch; on a GPU it needs Triton, on a CPU a C++ compiler."""
 
 
 class Encoder(Protocol):
@@ -64,6 +69,41 @@ class ImageEncoder(nn.Module):
         return self.network.encode_views(
             geometry_NCHW, geometry_view, em_NCHW, N_GEOMETRY + em_view
         )[0]
+
+
+class CompiledEncoder:
+    """Torch in bfloat16, compiled for any number of decisions, on any device."""
+
+    backend = "torch-compiled"
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        """Compile, and answer once.
+
+        Raises:
+            ModelError: The compiler is not there, or cannot do it.
+        """
+        px = model.views.image_px
+        run = TorchEncoder(model.network, bf16=True)
+        self._run = torch.compile(run, dynamic=True, backend=COMPILER)
+        try:
+            # two sizes, since one decision is compiled as a case of its own
+            for decisions in (1, 2):
+                self(
+                    torch.zeros(3 * decisions, len(GeometryChannel), px, px, device=device),
+                    torch.zeros(3 * decisions, len(EmChannel), px, px, device=device),
+                )
+        except Exception as e:
+            # compilers fail in ways of their own; none may end the program
+            first = (str(e).strip() or type(e).__name__).splitlines()[0]
+            raise ModelError(
+                f"torch cannot compile the network here: {first}. Use --backend torch-bf16."
+            ) from e
+
+    def __call__(self, geometry_NCHW: Tensor, em_NCHW: Tensor) -> Tensor:
+        """See `Encoder`."""
+        with torch.inference_mode():
+            cls: Tensor = self._run(geometry_NCHW, em_NCHW)
+        return cls
 
 
 class TorchEncoder:
@@ -110,20 +150,22 @@ def make_encoder(model: Model, device: torch.device, threads: int, wanted: str) 
     """
     check_backend(wanted)
     on_cpu = device.type == "cpu"
-    if not on_cpu and wanted not in ("auto", "torch", "torch-bf16"):
+    if not on_cpu and wanted not in ON_CUDA:
         raise ModelError(f"--backend {wanted} runs on the CPU: add --device cpu.")
     if wanted != "auto":
-        return _make(model, threads, wanted)
+        return _make(model, device, threads, wanted)
     *first, last = AUTO_ON_CPU if on_cpu else AUTO_ON_CUDA
     for name in first:
         try:
-            return _make(model, threads, name)
+            return _make(model, device, threads, name)
         except ModelError as e:
             log.info("%s", e)
-    return _make(model, threads, last)
+    return _make(model, device, threads, last)
 
 
-def _make(model: Model, threads: int, name: str) -> Encoder:
+def _make(model: Model, device: torch.device, threads: int, name: str) -> Encoder:
+    if name == CompiledEncoder.backend:
+        return CompiledEncoder(model, device)
     if name.startswith("torch"):
         return TorchEncoder(model.network, bf16=name == "torch-bf16")
     from cb2_assist.model import exported

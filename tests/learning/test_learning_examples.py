@@ -116,3 +116,19 @@ def test_nothing_beyond_the_plane_is_read(volume, tmp_path):
     assert len(clean) > 10
     assert clean.keys() == other.keys()
     assert [k for k in clean if clean[k] != other[k]] == []
+
+
+def test_volumes_are_learnt_from_as_thick_sections_in_their_own_planes(volume, tmp_path):
+    plan = Plan((), tmp_path, "t", PLANE, None, merges=4, views=TINY_VIEWS)
+    thin = _parts(plan, [volume], "train", (0, PLANE), PLANE, lambda _: None)[0]
+    thick = dataclasses.replace(plan, out=tmp_path / "thick", voxel_nm=(8.0, 8.0, 40.0))
+
+    part = _parts(thick, [volume], "train", (0, PLANE), PLANE, lambda _: None)[0]
+
+    assert len(part) > 5
+    assert np.abs(part.z * 10 - part.point_nm[:, 2]).max() < 100  # planes of 10 nm, not of 40
+    assert part.z.max() < PLANE
+    assert set(zip(part.segment, part.partner, strict=True)) <= set(
+        zip(thin.segment, thin.partner, strict=True)
+    )
+    assert not np.allclose(part.features.mean(0), thin.features.mean(0))
