@@ -116,6 +116,7 @@ def test_the_wheel_holds_the_package_page_models_and_demo_and_nothing_else(
     assert {
         "cb2_assist/static/index.html",
         "cb2_assist/models/cb2-vit-tiny/weights.safetensors",
+        "cb2_assist/models/cb2-vit-tiny-sections/weights.safetensors",
         "cb2_assist/datasets/demo_data/demo.zip",
     } <= files
     with capsys.disabled():

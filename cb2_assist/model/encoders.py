@@ -94,9 +94,9 @@ class CompiledEncoder:
                 )
         except Exception as e:
             # compilers fail in ways of their own; none may end the program
-            first = (str(e).strip() or type(e).__name__).splitlines()[0]
+            why = " ".join((str(e).strip() or type(e).__name__).splitlines()[:2])
             raise ModelError(
-                f"torch cannot compile the network here: {first}. Use --backend torch-bf16."
+                f"torch cannot compile the network here: {why}. Use --backend torch-bf16."
             ) from e
 
     def __call__(self, geometry_NCHW: Tensor, em_NCHW: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ def test_a_backend_that_is_none_is_wrong_usage_at_once(words, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--backend", "tpu"])
     assert stopped.value.code == 2
-    assert "is none of auto, torch, torch-bf16, onnx, openvino" in capsys.readouterr().err
+    assert "is none of auto, torch, torch-bf16, torch-compiled, onnx" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:x", "CPU", "", "cuda:-1"])

@@ -1,6 +1,5 @@
 """What runs the image encoder: the same numbers from each, and the choice between them."""
 
-import re
 import sys
 from dataclasses import replace
 
@@ -96,13 +95,12 @@ def test_a_compiler_that_cannot_is_told_in_words(model, monkeypatch):
         raise FileNotFoundError("no compiler anywhere")
 
     monkeypatch.setattr(cb2_assist.model.encoders, "COMPILER", no_compiler)
-    says = "torch cannot compile the network here: .*no compiler anywhere.*--backend torch-bf16"
-    with pytest.raises(ModelError, match=re.compile(says, re.DOTALL)):
+    with pytest.raises(ModelError, match=r"cannot compile .*no compiler anywhere.*torch-bf16"):
         make_encoder(model, CPU, 1, "torch-compiled")
 
 
 def test_what_is_no_backend_is_refused_in_words(model):
-    with pytest.raises(ModelError, match=r"takes auto, torch, torch-bf16, onnx.*got 'tpu'"):
+    with pytest.raises(ModelError, match=r"takes auto, torch, torch-bf16, torch-comp.*got 'tpu'"):
         make_encoder(model, CPU, 1, "tpu")
 
 
