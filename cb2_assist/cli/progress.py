@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
+
+from cb2_assist.core.closing import Closing
 
 _CLEAR = "\r\x1b[K"
 
 
-class ProgressLine:
+class ProgressLine(Closing):
     """Shows lines of progress; call it with each.
 
     Args:
@@ -31,15 +32,7 @@ class ProgressLine:
         self._stream.flush()
         self._open = passing
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Leave the terminal at the start of a line, for a result or an error."""
         if self._open:
             self._stream.write(_CLEAR)
