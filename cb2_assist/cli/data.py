@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cb2_assist.cli.options import Pair, Triple
+from cb2_assist.cli.output import tell
 from cb2_assist.cli.progress import ProgressLine
 
 
@@ -138,7 +139,7 @@ def import_volume(
             every_s=line.every_s,
         )
     click.echo(f"{path}")
-    click.echo(f"cb2-assist: open it with cb2-assist --dataset-file {path}", err=True)
+    tell(f"open it with cb2-assist --dataset-file {path}")
 
 
 COMMANDS = (datasets, import_volume)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cb2_assist.cli.options import dataset_options
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, UsageError
 
 _MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
@@ -46,7 +47,7 @@ def doctor(
         from cb2_assist.datasets.cave.trust import approve
 
         path = approve(trust)
-        click.echo(f"cb2-assist: {trust} may have your CAVE token from now on ({path})", err=True)
+        tell(f"{trust} may have your CAVE token from now on ({path})")
         if dataset is None and dataset_file is None:
             return
     from cb2_assist.doctor.run import Patient, diagnose

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import LabelError, UsageError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def export(
             with_views=with_views,
         )
     if renderer is not None and renderer.failure is not None:
-        click.echo(f"cb2-assist: {renderer.failure}", err=True)
+        tell(renderer.failure)
     if as_json:
         click.echo(json.dumps(report.to_json()))
         return

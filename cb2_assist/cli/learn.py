@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from cb2_assist.cli.options import Device, backend_option
+from cb2_assist.cli.output import show, tell
 from cb2_assist.core.errors import UsageError
 
 
@@ -176,7 +176,7 @@ def train(
             network=NetworkSpec(encoder=encoder, image_px=px, contact_measures=len(CONTACT_NAMES)),
             synapses=synapses,
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
     if folder:
         click.echo(str(folder))
@@ -303,13 +303,9 @@ def evaluate(
             draws=draws,
             compare=compare,
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
-    if as_json:
-        click.echo(json.dumps(result))
-        return
-    for line in _lines(result):
-        click.echo(line)
+    show(result, _lines(result), as_json=as_json)
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:

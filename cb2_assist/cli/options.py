@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, LoginError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, segment_id
@@ -219,13 +220,13 @@ def _ask_for_token(error: LoginError) -> bool:
     # a token in the environment goes before one that is kept
     if not asked or os.environ.get(TOKEN_VARIABLE) or not sys.stdin.isatty():
         return False
-    click.echo(f"cb2-assist: {error}", err=True)
-    click.echo(f"cb2-assist: your token stands on {error.page}", err=True)
+    tell(error)
+    tell(f"your token stands on {error.page}")
     text = click.prompt("Token (not shown)", hide_input=True, default="", err=True)
     if not text.strip():
         return False
     path = save_token(error.server, text)
-    click.echo(f"cb2-assist: kept in {path}, where caveclient finds it too", err=True)
+    tell(f"kept in {path}, where caveclient finds it too")
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TextIO
 
 from cb2_assist.core.closing import Closing
@@ -38,3 +39,18 @@ class ProgressLine(Closing):
             self._stream.write(_CLEAR)
             self._stream.flush()
             self._open = False
+
+
+class Seldom:
+    """Says when it is time for another line: at once, and then once in so many seconds."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s, self._next = every_s, 0.0
+
+    def is_due(self) -> bool:
+        """Whether enough time has passed since it was so last."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._every_s
+        return True

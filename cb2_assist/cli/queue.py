@@ -21,6 +21,9 @@ from cb2_assist.cli.options import (
     open_assistant,
     point_nm,
 )
+from cb2_assist.cli.output import tell
+from cb2_assist.cli.progress import Seldom
+from cb2_assist.core.durations import duration
 from cb2_assist.core.errors import BadIdError, BadPointError, UsageError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, segment_id
@@ -153,7 +156,12 @@ def _plan(
     from cb2_assist.learning.cover import stops_in_box, stops_on_arbours, stops_on_segments
 
     name, version, source = assistant.info.name, assistant.info.version, assistant.source
-    told = _every(_PROGRESS_S, lambda text: click.echo(f"cb2-assist: {text}", err=True))
+    every = Seldom(_PROGRESS_S)
+
+    def told(text: str) -> None:
+        if every.is_due():
+            tell(text)
+
     if box is None:
         scope = Scope(name, version, tuple(sorted({s for s, _ in seeds})))
         if isinstance(source, GraphSource) and all(at is None for _, at in seeds):
@@ -186,7 +194,12 @@ def _fill(
     url = labels or default_labels_url(scope.dataset)
     if strategy is not None:
         STRATEGIES.find(strategy)
-    told = _every(_PROGRESS_S, lambda p: click.echo(f"cb2-assist: {_progress(p)}", err=True))
+    every = Seldom(_PROGRESS_S)
+
+    def told(p: FillProgress) -> None:
+        if every.is_due():
+            tell(_progress(p))
+
     with open_store(url) as store:
         if strategy is not None:
             store.queue.set_order(scope, strategy, now=time.time())
@@ -206,26 +219,8 @@ def _fill(
 
 
 def _progress(p: FillProgress) -> str:
-    left = "" if p.left_s is None else f", about {_span(p.left_s)} left"
+    left = "" if p.left_s is None else f", about {duration(p.left_s)} left"
     return f"{p.done} of {p.total} places, {p.new} new sites{left}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _every(seconds: float, tell: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Tell the first, and then no more than one each so many seconds."""
-    last = [-math.inf]
-
-    def told(what: object) -> None:
-        if time.monotonic() - last[0] >= seconds:
-            last[0] = time.monotonic()
-            tell(what)
-
-    return told
 
 
 def read_roots(path: Path) -> list[Seed]:

@@ -15,6 +15,7 @@ from cb2_assist.cli.options import (
     open_assistant,
     point_nm,
 )
+from cb2_assist.cli.output import tell
 from cb2_assist.core.records import SegmentId
 from cb2_assist.server.browser import BrowserOpening
 from cb2_assist.settings import login_name
@@ -22,10 +23,6 @@ from cb2_assist.settings import login_name
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The server ran, was told to stop, and everything it held is closed."""
-
-
-def _say(text: str) -> None:
-    click.echo(f"cb2-assist: {text}", err=True)
 
 
 @click.command()
@@ -131,12 +128,12 @@ def serve(
 
     name = assistant.info.name
     folder = platformdirs.user_data_path("cb2-assist", appauthor=False)
-    browser = BrowserOpening(folder / "open", _say)
+    browser = BrowserOpening(folder / "open", tell)
 
     def ready(address: str) -> None:
         click.echo(f"cb2-assist: serving {name} at {address}")
         if host not in LOOPBACK:
-            _say(
+            tell(
                 f"WARNING: listening on {host}, where others can reach it. Nothing is encrypted: "
                 "whoever sees the traffic or the address can read the data and write labels."
             )
@@ -163,7 +160,7 @@ def serve(
             ),
             on_ready=ready,
             on_arrival=browser.arrived,
-            say=_say,
+            say=tell,
         )
     finally:
         browser.close()

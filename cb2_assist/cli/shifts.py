@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from cb2_assist.cli.learn import slab
 from cb2_assist.cli.options import Device
+from cb2_assist.cli.output import show, tell
 
 
 @click.command()
@@ -91,13 +91,9 @@ def shifts(
             draws=draws,
             seed=seed,
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
-    if as_json:
-        click.echo(json.dumps(result))
-        return
-    for line in _lines(result):
-        click.echo(line)
+    show(result, _lines(result), as_json=as_json)
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:

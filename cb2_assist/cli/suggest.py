@@ -20,6 +20,7 @@ from cb2_assist.cli.options import (
     open_assistant,
     point_nm,
 )
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import BaseRate, Kind, SegmentId, Site, segment_id
@@ -138,7 +139,7 @@ def score(
         stack.callback(assistant.close)
         rates = dict.fromkeys(Kind, rate) if rate else assistant.base_rates
         if assistant.uncalibrated:
-            click.echo(f"cb2-assist: {assistant.uncalibrated}", err=True)
+            tell(assistant.uncalibrated)
         sink = stack.enter_context(_output(out))
         lines: Iterable[str] = source
         if base_rate == "auto":
@@ -167,7 +168,7 @@ def _estimated(
     own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
     rates, words = rates_from_scores(scores, own, assistant.base_rates)
     for line in words:
-        click.echo(f"cb2-assist: {line}", err=True)
+        tell(line)
     return rates
 
 
