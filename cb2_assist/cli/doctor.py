@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cb2_assist.cli.options import dataset_options
+from cb2_assist.cli.options import dataset_options, json_option, model_option
 from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, UsageError
 
@@ -21,10 +21,8 @@ class UnwellError(AssistError):
 @click.command()
 @dataset_options
 @click.option("--labels", metavar="URL", help="Label file. Default: the dataset's.")
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Model folder instead of the shipped one."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@model_option
+@json_option
 @click.option(
     "--trust",
     metavar="HOST",

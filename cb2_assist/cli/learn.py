@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cb2_assist.cli.options import Device, backend_option
+from cb2_assist.cli.options import backend_option, device_option
 from cb2_assist.cli.output import show, tell
 from cb2_assist.core.errors import UsageError
 
@@ -108,9 +108,7 @@ from cb2_assist.core.errors import UsageError
 )
 @click.option("--merges", type=click.IntRange(1), default=500, show_default=True, help="For cuts.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
-)
+@device_option
 def train(
     dataset_files: tuple[Path, ...],
     out: Path,
@@ -242,9 +240,7 @@ def slab(text: str | None, option: str) -> tuple[int, int] | None:
 )
 @click.option("--below-z", type=click.IntRange(0), default=0, help="Training was below this plane.")
 @click.option("--merges", type=click.IntRange(0), default=0, help="Synthetic merges for cuts.")
-@click.option(
-    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
-)
+@device_option
 @backend_option
 @click.option(
     "--draws",

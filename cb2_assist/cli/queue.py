@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb2_assist.cli.options import (
+    Numbers,
     SegmentIdType,
     Triple,
     UserName,
     chosen,
     dataset_options,
+    json_option,
+    kind_option,
+    labels_option,
+    model_option,
     model_options,
     open_assistant,
     point_nm,
+    unit_option,
 )
 from cb2_assist.cli.output import tell
 from cb2_assist.cli.progress import Seldom
@@ -40,22 +46,18 @@ Seed = tuple[SegmentId, PointNm | None]
 _PROGRESS_S = 2.0
 
 
-class SixNumbers(click.ParamType[tuple[float, ...]]):
+class Box(Numbers):
     """``X0,Y0,Z0,X1,Y1,Z1``."""
 
     name = "x0,y0,z0,x1,y1,z1"
+    words = "six numbers"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
         """Two corners, the second beyond the first."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            got = tuple(float(v) for v in str(value).replace(",", " ").split())
-        except ValueError:
-            got = ()
-        if len(got) != 6 or not all(math.isfinite(v) for v in got):
+        got = super().convert(value, param, ctx)
+        if not all(math.isfinite(v) for v in got):
             self.fail(f"{value!r} is not six numbers X0,Y0,Z0,X1,Y1,Z1", param, ctx)
         if not all(a < b for a, b in zip(got[:3], got[3:], strict=True)):
             self.fail(f"{value!r} is empty: X1,Y1,Z1 must lie beyond X0,Y0,Z0", param, ctx)
@@ -83,24 +85,18 @@ def queue() -> None:
 @model_options
 @click.option("--segment", type=SegmentIdType(), help="Go along this segment.")
 @click.option("--at", type=Triple(), help="A point on it; needed in large volumes.")
-@click.option("--box", type=SixNumbers(), help="Go over all segments in this box.")
+@click.option("--box", type=Box(), help="Go over all segments in this box.")
 @click.option(
     "--roots",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Go along these segments: a line `ID` or `ID X Y Z` (nm) each.",
 )
-@click.option(
-    "--unit",
-    type=click.Choice(["nm", "voxel"]),
-    default="nm",
-    show_default=True,
-    help="Of --at and --box.",
-)
-@click.option("--labels", metavar="URL", help="Default: the dataset's label file.")
-@click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this question.")
+@unit_option("--at and --box")
+@labels_option
+@kind_option
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many new sites.")
 @_strategy
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def fill(
     dataset: str | None,
     dataset_file: Path | None,
@@ -252,18 +248,14 @@ def _labels(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--user", type=UserName(), help="Whose next site. Default: your login name."
     )(command)
-    return click.option("--labels", metavar="URL", help="Default: the dataset's label file.")(
-        command
-    )
+    return labels_option(command)
 
 
 @queue.command()
 @dataset_options
 @_labels
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Model folder instead of the shipped one."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@model_option
+@json_option
 def status(
     dataset: str | None,
     dataset_file: Path | None,
@@ -333,7 +325,7 @@ def _print_status(part: dict[str, Any]) -> None:
 @click.option("--segment", type=SegmentIdType(), help="Of this segment. Default: the last fill.")
 @_strategy
 @click.option("--lease", is_flag=True, help="Draw it for --user, for ten minutes, and log that.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def next_(
     dataset: str | None,
     dataset_file: Path | None,

@@ -14,6 +14,7 @@ from cb2_assist.cli.options import (
     model_options,
     open_assistant,
     point_nm,
+    unit_option,
 )
 from cb2_assist.cli.output import tell
 from cb2_assist.core.records import SegmentId
@@ -61,9 +62,7 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 @click.option("--user", type=UserName(), help="Name on the labels. Default: your login name.")
 @click.option("--keys", default="default", show_default=True, metavar="PRESET", help="Key preset.")
 @click.option("--at", type=Triple(), help="Where to start; default: where you stopped.")
-@click.option(
-    "--unit", type=click.Choice(["nm", "voxel"]), default="nm", show_default=True, help="Of --at."
-)
+@unit_option("--at")
 @click.option(
     "--segment", type=SegmentIdType(), help="Propose on this segment, at --at or wherever it is."
 )

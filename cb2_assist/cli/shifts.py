@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cb2_assist.cli.learn import slab
-from cb2_assist.cli.options import Device
+from cb2_assist.cli.options import device_option
 from cb2_assist.cli.output import show, tell
 
 
@@ -38,9 +38,7 @@ from cb2_assist.cli.output import show, tell
     type=click.Path(path_type=Path),
     help="File of shifts. Default: the shipped one, 8 families at 4 severities.",
 )
-@click.option(
-    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
-)
+@device_option
 @click.option(
     "--draws",
     type=click.IntRange(20),

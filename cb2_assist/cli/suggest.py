@@ -16,9 +16,12 @@ from cb2_assist.cli.options import (
     SegmentIdType,
     Triple,
     dataset_options,
+    json_option,
+    kind_option,
     model_options,
     open_assistant,
     point_nm,
+    unit_option,
 )
 from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, UsageError
@@ -37,11 +40,9 @@ if TYPE_CHECKING:
 @dataset_options
 @model_options
 @click.option("--at", type=Triple(), required=True, help="Point on the segment.")
-@click.option(
-    "--unit", type=click.Choice(["nm", "voxel"]), default="nm", show_default=True, help="Of --at."
-)
+@unit_option("--at")
 @click.option("--segment", type=SegmentIdType(), help="Default: the segment at the point.")
-@click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this question.")
+@kind_option
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_CANDIDATES),
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most candidates to judge.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def suggest(
     dataset: str | None,
     dataset_file: Path | None,
