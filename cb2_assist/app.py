@@ -171,8 +171,9 @@ def _open_model(source: Source, folder: Path, how: _Backing, *, wait: bool) -> O
     from cb2_assist.model.soon import NoNetwork, PredictorSoon
     from cb2_assist.suggestions.base_rate import base_rates, read_state
     from cb2_assist.suggestions.calibration import calibrator_from_card, why_uncalibrated
+    from cb2_assist.suggestions.facts import ModelFacts
     from cb2_assist.suggestions.in_use import Opened
-    from cb2_assist.suggestions.pipeline import ModelFacts, Pipeline
+    from cb2_assist.suggestions.pipeline import Pipeline
 
     loaded = check_card(folder)
     state = read_state(saved_state_file(source.info.name))

@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from cb2_assist.core.closing import Closing
 from cb2_assist.core.errors import (
     AssistError,
     UsageError,
@@ -45,7 +45,7 @@ _SIDE_POINTS = 150
 """Points drawn on each side of a cut."""
 
 
-class Assistant:
+class Assistant(Closing):
     """A dataset and a model, ready to answer. Methods may be called from several threads."""
 
     def __init__(self, source: Source, models: ModelsInUse) -> None:
@@ -282,17 +282,6 @@ class Assistant:
         """Let go of threads and files."""
         self._models.close()
         self.source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _keep_views(self, suggestion: Suggestion, labels: Labels) -> str | None:
         if labels.views is None:

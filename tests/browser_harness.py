@@ -26,7 +26,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-READY_S = 90.0
 VIEWER_MS = 120_000
 PATIENCE_MS = 30_000
 

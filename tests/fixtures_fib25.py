@@ -58,8 +58,3 @@ def fib25(shared_data: Path, out: Path, which: str, crop_zyx: tuple[slice, ...] 
 def fib25_ffn(shared_data: Path, tmp: Path, crop_zyx: tuple[slice, ...] = CROP) -> Path:
     """FIB-25 with the flood-filling segmentation (Januszewski et al. 2018): dataset.toml."""
     return fib25(shared_data, tmp / "fib25-ffn", "ffn", crop_zyx)
-
-
-def fib25_ws(shared_data: Path, tmp: Path, crop_zyx: tuple[slice, ...] = CROP) -> Path:
-    """FIB-25 with the agglomerated watershed (Parag et al. 2015): dataset.toml."""
-    return fib25(shared_data, tmp / "fib25-ws", "ws", crop_zyx)

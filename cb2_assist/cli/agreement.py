@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cb2_assist.cli.options import json_option, kind_option, names_option
 from cb2_assist.cli.queue import queue
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.records import Kind
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     help="Label file; several are compared with each other. Repeatable.",
 )
 @click.option("--dataset", metavar="NAME", help="Only this dataset.")
-@click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this question.")
+@kind_option
 @click.option(
     "--queue",
     "to_queue",
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     help="Folder for agreement.json, agreement.md and consensus.jsonl.",
 )
 @click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, hidden=True)
-@click.option("--with-names", is_flag=True, help="User names instead of pseudonyms.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@names_option
+@json_option
 def agreement(
     labels: tuple[str, ...],
     dataset: str | None,
@@ -142,7 +143,7 @@ def _write(out: Path, document: dict[str, Any], text: str, ratings: Ratings) -> 
 @click.option(
     "--people", type=click.IntRange(2, 20), default=2, show_default=True, help="Who shall answer."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def overlap(labels: str, dataset: str | None, share: float, people: int, as_json: bool) -> None:
     """Have a share of the sites that wait answered by several people.
 

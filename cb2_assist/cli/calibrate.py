@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cb2_assist.cli.options import chosen, dataset_options
+from cb2_assist.cli.options import chosen, dataset_options, json_option, labels_option, model_option
 from cb2_assist.core.errors import AssistError, UsageError
 
 if TYPE_CHECKING:
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @dataset_options
-@click.option("--labels", metavar="URL", help="Default: the dataset's label file.")
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Model folder instead of the shipped one."
-)
+@labels_option
+@model_option
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--reset", is_flag=True, help="Go back to the model's own numbers.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def calibrate(
     dataset: str | None,
     dataset_file: Path | None,

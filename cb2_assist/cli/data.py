@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from cb2_assist.cli.options import Pair, Triple
+from cb2_assist.cli.options import Pair, Triple, json_option
+from cb2_assist.cli.output import tell
 from cb2_assist.cli.progress import ProgressLine
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 @click.option(
     "--offline", is_flag=True, help="Do not try the servers, which takes up to five seconds."
 )
@@ -138,7 +139,7 @@ def import_volume(
             every_s=line.every_s,
         )
     click.echo(f"{path}")
-    click.echo(f"cb2-assist: open it with cb2-assist --dataset-file {path}", err=True)
+    tell(f"open it with cb2-assist --dataset-file {path}")
 
 
 COMMANDS = (datasets, import_volume)

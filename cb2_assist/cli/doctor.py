@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cb2_assist.cli.options import dataset_options
+from cb2_assist.cli.options import dataset_options, json_option, model_option
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, UsageError
 
 _MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
@@ -20,10 +21,8 @@ class UnwellError(AssistError):
 @click.command()
 @dataset_options
 @click.option("--labels", metavar="URL", help="Label file. Default: the dataset's.")
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Model folder instead of the shipped one."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@model_option
+@json_option
 @click.option(
     "--trust",
     metavar="HOST",
@@ -46,7 +45,7 @@ def doctor(
         from cb2_assist.datasets.cave.trust import approve
 
         path = approve(trust)
-        click.echo(f"cb2-assist: {trust} may have your CAVE token from now on ({path})", err=True)
+        tell(f"{trust} may have your CAVE token from now on ({path})")
         if dataset is None and dataset_file is None:
             return
     from cb2_assist.doctor.run import Patient, diagnose

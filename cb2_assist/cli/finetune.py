@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+
+from cb2_assist.cli.output import show, tell
 
 
 @click.command()
@@ -108,13 +109,9 @@ def finetune(
             name=name,
             seed=seed,
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
-    if as_json:
-        click.echo(json.dumps(document, allow_nan=False))
-        return
-    for line in _lines(document):
-        click.echo(line)
+    show(document, _lines(document), as_json=as_json)
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:

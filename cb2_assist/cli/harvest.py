@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cb2_assist.cli.options import SegmentIdType, chosen, dataset_options, with_login
-from cb2_assist.cli.progress import ProgressLine
+from cb2_assist.cli.progress import ProgressLine, Seldom
+from cb2_assist.core.durations import duration
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.records import SegmentId
 from cb2_assist.learning.export_filter import read_time
@@ -189,47 +190,27 @@ def _written(
 
 
 def _edits_told(line: ProgressLine) -> Callable[[Progress], None]:
-    every = _Seldom(line.every_s)
+    every = Seldom(line.every_s)
 
     def tell(p: Progress) -> None:
         if every.is_due() or p.done == p.total:
             line(
                 f"{p.done} of {p.total} edits ({100 * p.done / p.total:.0f} %), {p.decisions} "
-                f"decisions, {_left(p.left_s or 0.0)} left"
+                f"decisions, {duration(p.left_s or 0.0)} left"
             )
 
     return tell
 
 
 def _views_told(line: ProgressLine, total: int) -> Callable[[int], None]:
-    every, begun = _Seldom(line.every_s), time.monotonic()
+    every, begun = Seldom(line.every_s), time.monotonic()
 
     def tell(n: int) -> None:
         if every.is_due() or n == total:
             left_s = (time.monotonic() - begun) / n * (total - n)
-            line(f"views of {n} of {total} ({100 * n / total:.0f} %), {_left(left_s)} left")
+            line(f"views of {n} of {total} ({100 * n / total:.0f} %), {duration(left_s)} left")
 
     return tell
-
-
-class _Seldom:
-    def __init__(self, every_s: float) -> None:
-        self._every_s, self._next = every_s, 0.0
-
-    def is_due(self) -> bool:
-        """Whether enough time has passed since it was so last."""
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self._every_s
-        return True
-
-
-def _left(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _say(report: Report, files: list[Path], skipped: dict[str, int], *, as_json: bool) -> None:

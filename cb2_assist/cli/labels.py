@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cb2_assist.cli.options import json_option, names_option
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import LabelError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ _labels_option = click.option(
 _dataset_option = click.option(
     "--dataset", metavar="NAME", help="Only this dataset; also finds its default file."
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
 @click.command()
@@ -47,7 +48,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON do
     help="Of the rows.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
-@click.option("--with-names", is_flag=True, help="User names instead of pseudonyms.")
+@names_option
 @click.option(
     "--with-views",
     is_flag=True,
@@ -84,7 +85,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="One JSON do
     type=click.Path(path_type=Path),
     help="CSV of ConnectomeBench2's cubes; labels in a test cube are left out.",
 )
-@_json_option
+@json_option
 def export(
     labels: str | None,
     dataset: str | None,
@@ -152,7 +153,7 @@ def export(
             with_views=with_views,
         )
     if renderer is not None and renderer.failure is not None:
-        click.echo(f"cb2-assist: {renderer.failure}", err=True)
+        tell(renderer.failure)
     if as_json:
         click.echo(json.dumps(report.to_json()))
         return
@@ -207,7 +208,7 @@ def labels() -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for the copy; a new one."
 )
-@_json_option
+@json_option
 def backup(labels: str | None, dataset: str | None, out: Path, as_json: bool) -> None:
     """Copy labels and kept views into a new folder, beside a running server too.
 
@@ -229,7 +230,7 @@ def backup(labels: str | None, dataset: str | None, out: Path, as_json: bool) ->
 @_labels_option
 @_dataset_option
 @click.option("--to", "target", metavar="URL", required=True, help="Where; nothing is there yet.")
-@_json_option
+@json_option
 def copy_(labels: str | None, dataset: str | None, target: str, as_json: bool) -> None:
     """Bring labels, queue and views from a file to a team's database, or back.
 
@@ -259,7 +260,7 @@ def copy_(labels: str | None, dataset: str | None, target: str, as_json: bool) -
 @labels.command()
 @_labels_option
 @_dataset_option
-@_json_option
+@json_option
 def verify(labels: str | None, dataset: str | None, as_json: bool) -> None:
     """Check every label and every kept view; exit status 1 when something is wrong.
 

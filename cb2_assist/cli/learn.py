@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cb2_assist.cli.options import Device, Triple, backend_option
+from cb2_assist.cli.options import Triple, backend_option, device_option
+from cb2_assist.cli.output import show, tell
 from cb2_assist.core.errors import UsageError
 
 
@@ -114,9 +114,7 @@ from cb2_assist.core.errors import UsageError
 )
 @click.option("--merges", type=click.IntRange(1), default=500, show_default=True, help="For cuts.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
-)
+@device_option
 def train(
     dataset_files: tuple[Path, ...],
     out: Path,
@@ -184,7 +182,7 @@ def train(
             network=NetworkSpec(encoder=encoder, image_px=px, contact_measures=len(CONTACT_NAMES)),
             synapses=synapses,
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
     if folder:
         click.echo(str(folder))
@@ -250,9 +248,7 @@ def slab(text: str | None, option: str) -> tuple[int, int] | None:
 )
 @click.option("--below-z", type=click.IntRange(0), default=0, help="Training was below this plane.")
 @click.option("--merges", type=click.IntRange(0), default=0, help="Synthetic merges for cuts.")
-@click.option(
-    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
-)
+@device_option
 @backend_option
 @click.option(
     "--draws",
@@ -309,13 +305,9 @@ def evaluate(
             draws=draws,
             compare=compare,
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
-    if as_json:
-        click.echo(json.dumps(result))
-        return
-    for line in _lines(result):
-        click.echo(line)
+    show(result, _lines(result), as_json=as_json)
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from cb2_assist.cli import (
     standin,
     suggest,
 )
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError
 from cb2_assist.core.patience import patience
 
@@ -95,18 +96,18 @@ def main(argv: list[str] | None = None) -> None:
     # another thread, at its imports, puts back the ones it found
     warnings.filterwarnings("ignore", message=".*might cause the trace to be incorrect")
     try:
-        with patience(say=lambda text: click.echo(f"cb2-assist: {text}", err=True)):
+        with patience(say=tell):
             result: Any = cli.main(args=argv, prog_name="cb2-assist", standalone_mode=False)
     except serve.Stopped:
         _leave(0, at_once=argv is None)
     except AssistError as e:
-        click.echo(f"cb2-assist: {e}", err=True)
+        tell(e)
         _leave(e.exit_code, at_once=argv is None and threading.active_count() > 1)
     except click.ClickException as e:
         e.show()
         sys.exit(e.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("cb2-assist: stopped", err=True)
+        tell("stopped")
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)

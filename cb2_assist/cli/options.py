@@ -7,13 +7,14 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, LoginError, UsageError
 from cb2_assist.core.geometry import PointNm
-from cb2_assist.core.records import SegmentId, segment_id
+from cb2_assist.core.records import Kind, SegmentId, segment_id
 from cb2_assist.settings import BACKENDS
 
 if TYPE_CHECKING:
@@ -25,40 +26,39 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-class Triple(click.ParamType[tuple[float, float, float]]):
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """So many numbers, separated by commas or spaces."""
+
+    words: ClassVar[str]
+    """How many, and what they are called."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers; not a number or endless are some, too."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            got = tuple(float(v) for v in str(value).replace(",", " ").split())
+        except ValueError:
+            got = ()
+        if len(got) != len(self.name.split(",")):
+            self.fail(f"{value!r} is not {self.words} {self.name.upper()}", param, ctx)
+        return got
+
+
+class Triple(Numbers):
     """``X,Y,Z``."""
 
     name = "x,y,z"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float, float]:
-        """Three numbers, separated by commas or spaces."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            x, y, z = (float(v) for v in str(value).replace(",", " ").split())
-        except ValueError:
-            self.fail(f"{value!r} is not three numbers X,Y,Z", param, ctx)
-        return x, y, z
+    words = "three numbers"
 
 
-class Pair(click.ParamType[tuple[float, float]]):
+class Pair(Numbers):
     """``LO,HI``."""
 
     name = "lo,hi"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float]:
-        """Two numbers, separated by a comma or a space."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            lo, hi = (float(v) for v in str(value).replace(",", " ").split())
-        except ValueError:
-            self.fail(f"{value!r} is not two numbers LO,HI", param, ctx)
-        return lo, hi
+    words = "two numbers"
 
 
 class SegmentIdType(click.ParamType[SegmentId]):
@@ -145,22 +145,39 @@ def backend_option(command: F) -> F:
     )(command)
 
 
+device_option = click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:n]",
+    help="Where the network runs.",
+)
+model_option = click.option(
+    "--model", type=click.Path(path_type=Path), help="Model folder instead of the shipped one."
+)
+labels_option = click.option("--labels", metavar="URL", help="Default: the dataset's label file.")
+kind_option = click.option(
+    "--kind", type=click.Choice([k.value for k in Kind]), help="Only this question."
+)
+names_option = click.option("--with-names", is_flag=True, help="User names instead of pseudonyms.")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def unit_option(of: str) -> Callable[[F], F]:
+    """``--unit`` of the options that are named."""
+    return click.option(
+        "--unit",
+        type=click.Choice(["nm", "voxel"]),
+        default="nm",
+        show_default=True,
+        help=f"Of {of}.",
+    )
+
+
 def model_options(command: F) -> F:
     """``--model``, ``--device`` and ``--backend``."""
-    command = backend_option(command)
-    command = click.option(
-        "--device",
-        type=Device(),
-        default="auto",
-        show_default=True,
-        metavar="auto|cpu|cuda[:n]",
-        help="Where the network runs.",
-    )(command)
-    return click.option(
-        "--model",
-        type=click.Path(path_type=Path),
-        help="Model folder instead of the shipped one.",
-    )(command)
+    return model_option(device_option(backend_option(command)))
 
 
 def chosen(dataset: str | None, dataset_file: Path | None) -> DatasetChoice:
@@ -219,13 +236,13 @@ def _ask_for_token(error: LoginError) -> bool:
     # a token in the environment goes before one that is kept
     if not asked or os.environ.get(TOKEN_VARIABLE) or not sys.stdin.isatty():
         return False
-    click.echo(f"cb2-assist: {error}", err=True)
-    click.echo(f"cb2-assist: your token stands on {error.page}", err=True)
+    tell(error)
+    tell(f"your token stands on {error.page}")
     text = click.prompt("Token (not shown)", hide_input=True, default="", err=True)
     if not text.strip():
         return False
     path = save_token(error.server, text)
-    click.echo(f"cb2-assist: kept in {path}, where caveclient finds it too", err=True)
+    tell(f"kept in {path}, where caveclient finds it too")
     return True
 
 

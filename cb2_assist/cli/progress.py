@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Self, TextIO
+import time
+from typing import TextIO
+
+from cb2_assist.core.closing import Closing
 
 _CLEAR = "\r\x1b[K"
 
 
-class ProgressLine:
+class ProgressLine(Closing):
     """Shows lines of progress; call it with each.
 
     Args:
@@ -31,17 +33,24 @@ class ProgressLine:
         self._stream.flush()
         self._open = passing
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Leave the terminal at the start of a line, for a result or an error."""
         if self._open:
             self._stream.write(_CLEAR)
             self._stream.flush()
             self._open = False
+
+
+class Seldom:
+    """Says when it is time for another line: at once, and then once in so many seconds."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s, self._next = every_s, 0.0
+
+    def is_due(self) -> bool:
+        """Whether enough time has passed since it was so last."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._every_s
+        return True

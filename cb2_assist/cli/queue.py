@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cb2_assist.cli.options import (
+    Numbers,
     SegmentIdType,
     Triple,
     UserName,
     chosen,
     dataset_options,
+    json_option,
+    kind_option,
+    labels_option,
+    model_option,
     model_options,
     open_assistant,
     point_nm,
+    unit_option,
 )
+from cb2_assist.cli.output import tell
+from cb2_assist.cli.progress import Seldom
+from cb2_assist.core.durations import duration
 from cb2_assist.core.errors import BadIdError, BadPointError, UsageError
 from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel
 from cb2_assist.core.records import Kind, SegmentId, segment_id
@@ -37,22 +46,18 @@ Seed = tuple[SegmentId, PointNm | None]
 _PROGRESS_S = 2.0
 
 
-class SixNumbers(click.ParamType[tuple[float, ...]]):
+class Box(Numbers):
     """``X0,Y0,Z0,X1,Y1,Z1``."""
 
     name = "x0,y0,z0,x1,y1,z1"
+    words = "six numbers"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
         """Two corners, the second beyond the first."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            got = tuple(float(v) for v in str(value).replace(",", " ").split())
-        except ValueError:
-            got = ()
-        if len(got) != 6 or not all(math.isfinite(v) for v in got):
+        got = super().convert(value, param, ctx)
+        if not all(math.isfinite(v) for v in got):
             self.fail(f"{value!r} is not six numbers X0,Y0,Z0,X1,Y1,Z1", param, ctx)
         if not all(a < b for a, b in zip(got[:3], got[3:], strict=True)):
             self.fail(f"{value!r} is empty: X1,Y1,Z1 must lie beyond X0,Y0,Z0", param, ctx)
@@ -80,24 +85,18 @@ def queue() -> None:
 @model_options
 @click.option("--segment", type=SegmentIdType(), help="Go along this segment.")
 @click.option("--at", type=Triple(), help="A point on it; needed in large volumes.")
-@click.option("--box", type=SixNumbers(), help="Go over all segments in this box.")
+@click.option("--box", type=Box(), help="Go over all segments in this box.")
 @click.option(
     "--roots",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Go along these segments: a line `ID` or `ID X Y Z` (nm) each.",
 )
-@click.option(
-    "--unit",
-    type=click.Choice(["nm", "voxel"]),
-    default="nm",
-    show_default=True,
-    help="Of --at and --box.",
-)
-@click.option("--labels", metavar="URL", help="Default: the dataset's label file.")
-@click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this question.")
+@unit_option("--at and --box")
+@labels_option
+@kind_option
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many new sites.")
 @_strategy
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def fill(
     dataset: str | None,
     dataset_file: Path | None,
@@ -153,7 +152,12 @@ def _plan(
     from cb2_assist.learning.cover import stops_in_box, stops_on_arbours, stops_on_segments
 
     name, version, source = assistant.info.name, assistant.info.version, assistant.source
-    told = _every(_PROGRESS_S, lambda text: click.echo(f"cb2-assist: {text}", err=True))
+    every = Seldom(_PROGRESS_S)
+
+    def told(text: str) -> None:
+        if every.is_due():
+            tell(text)
+
     if box is None:
         scope = Scope(name, version, tuple(sorted({s for s, _ in seeds})))
         if isinstance(source, GraphSource) and all(at is None for _, at in seeds):
@@ -186,7 +190,12 @@ def _fill(
     url = labels or default_labels_url(scope.dataset)
     if strategy is not None:
         STRATEGIES.find(strategy)
-    told = _every(_PROGRESS_S, lambda p: click.echo(f"cb2-assist: {_progress(p)}", err=True))
+    every = Seldom(_PROGRESS_S)
+
+    def told(p: FillProgress) -> None:
+        if every.is_due():
+            tell(_progress(p))
+
     with open_store(url) as store:
         if strategy is not None:
             store.queue.set_order(scope, strategy, now=time.time())
@@ -206,26 +215,8 @@ def _fill(
 
 
 def _progress(p: FillProgress) -> str:
-    left = "" if p.left_s is None else f", about {_span(p.left_s)} left"
+    left = "" if p.left_s is None else f", about {duration(p.left_s)} left"
     return f"{p.done} of {p.total} places, {p.new} new sites{left}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _every(seconds: float, tell: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Tell the first, and then no more than one each so many seconds."""
-    last = [-math.inf]
-
-    def told(what: object) -> None:
-        if time.monotonic() - last[0] >= seconds:
-            last[0] = time.monotonic()
-            tell(what)
-
-    return told
 
 
 def read_roots(path: Path) -> list[Seed]:
@@ -257,18 +248,14 @@ def _labels(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--user", type=UserName(), help="Whose next site. Default: your login name."
     )(command)
-    return click.option("--labels", metavar="URL", help="Default: the dataset's label file.")(
-        command
-    )
+    return labels_option(command)
 
 
 @queue.command()
 @dataset_options
 @_labels
-@click.option(
-    "--model", type=click.Path(path_type=Path), help="Model folder instead of the shipped one."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@model_option
+@json_option
 def status(
     dataset: str | None,
     dataset_file: Path | None,
@@ -338,7 +325,7 @@ def _print_status(part: dict[str, Any]) -> None:
 @click.option("--segment", type=SegmentIdType(), help="Of this segment. Default: the last fill.")
 @_strategy
 @click.option("--lease", is_flag=True, help="Draw it for --user, for ten minutes, and log that.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def next_(
     dataset: str | None,
     dataset_file: Path | None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cb2_assist.cli.options import json_option, names_option
 from cb2_assist.core.errors import AssistError
 
 
@@ -19,8 +20,8 @@ from cb2_assist.core.errors import AssistError
     type=click.Path(path_type=Path),
     help="Folder for report.json, report.md and SVG plots.",
 )
-@click.option("--with-names", is_flag=True, help="User names instead of pseudonyms.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@names_option
+@json_option
 def report(
     labels: str, dataset: str | None, out: Path | None, with_names: bool, as_json: bool
 ) -> None:

@@ -14,7 +14,9 @@ from cb2_assist.cli.options import (
     model_options,
     open_assistant,
     point_nm,
+    unit_option,
 )
+from cb2_assist.cli.output import tell
 from cb2_assist.core.records import SegmentId
 from cb2_assist.server.browser import BrowserOpening
 from cb2_assist.settings import login_name
@@ -22,10 +24,6 @@ from cb2_assist.settings import login_name
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
     """The server ran, was told to stop, and everything it held is closed."""
-
-
-def _say(text: str) -> None:
-    click.echo(f"cb2-assist: {text}", err=True)
 
 
 @click.command()
@@ -64,9 +62,7 @@ def _say(text: str) -> None:
 @click.option("--user", type=UserName(), help="Name on the labels. Default: your login name.")
 @click.option("--keys", default="default", show_default=True, metavar="PRESET", help="Key preset.")
 @click.option("--at", type=Triple(), help="Where to start; default: where you stopped.")
-@click.option(
-    "--unit", type=click.Choice(["nm", "voxel"]), default="nm", show_default=True, help="Of --at."
-)
+@unit_option("--at")
 @click.option(
     "--segment", type=SegmentIdType(), help="Propose on this segment, at --at or wherever it is."
 )
@@ -131,12 +127,12 @@ def serve(
 
     name = assistant.info.name
     folder = platformdirs.user_data_path("cb2-assist", appauthor=False)
-    browser = BrowserOpening(folder / "open", _say)
+    browser = BrowserOpening(folder / "open", tell)
 
     def ready(address: str) -> None:
         click.echo(f"cb2-assist: serving {name} at {address}")
         if host not in LOOPBACK:
-            _say(
+            tell(
                 f"WARNING: listening on {host}, where others can reach it. Nothing is encrypted: "
                 "whoever sees the traffic or the address can read the data and write labels."
             )
@@ -163,7 +159,7 @@ def serve(
             ),
             on_ready=ready,
             on_arrival=browser.arrived,
-            say=_say,
+            say=tell,
         )
     finally:
         browser.close()

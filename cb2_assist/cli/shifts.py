@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import click
 
 from cb2_assist.cli.learn import slab
-from cb2_assist.cli.options import Device
+from cb2_assist.cli.options import device_option
+from cb2_assist.cli.output import show, tell
 
 
 @click.command()
@@ -38,9 +38,7 @@ from cb2_assist.cli.options import Device
     type=click.Path(path_type=Path),
     help="File of shifts. Default: the shipped one, 8 families at 4 severities.",
 )
-@click.option(
-    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
-)
+@device_option
 @click.option(
     "--draws",
     type=click.IntRange(20),
@@ -91,13 +89,9 @@ def shifts(
             draws=draws,
             seed=seed,
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
-    if as_json:
-        click.echo(json.dumps(result))
-        return
-    for line in _lines(result):
-        click.echo(line)
+    show(result, _lines(result), as_json=as_json)
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cb2_assist.cli.options import chosen, dataset_options, model_options
+from cb2_assist.cli.output import show, tell
 from cb2_assist.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,15 +124,11 @@ def simulate(
             source,
             read_card(model or shipped_model(source.resolution)),
             judge,
-            lambda text: click.echo(f"cb2-assist: {text}", err=True),
+            tell,
         )
     finally:
         source.close()
-    if as_json:
-        click.echo(json.dumps(summary))
-        return
-    for line in summary_lines(summary):
-        click.echo(line)
+    show(summary, summary_lines(summary), as_json=as_json)
 
 
 COMMANDS = (simulate,)

@@ -16,10 +16,14 @@ from cb2_assist.cli.options import (
     SegmentIdType,
     Triple,
     dataset_options,
+    json_option,
+    kind_option,
     model_options,
     open_assistant,
     point_nm,
+    unit_option,
 )
+from cb2_assist.cli.output import tell
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import BaseRate, Kind, SegmentId, Site, segment_id
@@ -36,11 +40,9 @@ if TYPE_CHECKING:
 @dataset_options
 @model_options
 @click.option("--at", type=Triple(), required=True, help="Point on the segment.")
-@click.option(
-    "--unit", type=click.Choice(["nm", "voxel"]), default="nm", show_default=True, help="Of --at."
-)
+@unit_option("--at")
 @click.option("--segment", type=SegmentIdType(), help="Default: the segment at the point.")
-@click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this question.")
+@kind_option
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_CANDIDATES),
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most candidates to judge.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 def suggest(
     dataset: str | None,
     dataset_file: Path | None,
@@ -138,7 +140,7 @@ def score(
         stack.callback(assistant.close)
         rates = dict.fromkeys(Kind, rate) if rate else assistant.base_rates
         if assistant.uncalibrated:
-            click.echo(f"cb2-assist: {assistant.uncalibrated}", err=True)
+            tell(assistant.uncalibrated)
         sink = stack.enter_context(_output(out))
         lines: Iterable[str] = source
         if base_rate == "auto":
@@ -163,7 +165,7 @@ def _estimated(assistant: Assistant, lines: Iterable[str], batch: int) -> dict[K
     own = Model(loaded.sha256, loaded.card, calibrator_from_card(loaded.card))
     rates, words = rates_from_scores(scores, own, assistant.base_rates)
     for line in words:
-        click.echo(f"cb2-assist: {line}", err=True)
+        tell(line)
     return rates
 
 

@@ -22,9 +22,8 @@
     │  ├─ LabelFileReadOnlyError (507)
     │  └─ LabelsUnreachableError (503)  the server of a team's labels does not answer
     ├─ DecisionError (409)           a verdict that cannot be taken now
-    ├─ ServerError (500)
-    │  └─ PortBusyError (500)
-    └─ ForbiddenError (403)          token, Host or Origin do not fit
+    └─ ServerError (500)
+       └─ PortBusyError (500)
 
 Each message says what was given, what is known and what to do next. The command line prints it on
 stderr and exits 1 (2 for `UsageError`); the page shows it in the status line.
@@ -196,9 +195,3 @@ class ServerError(AssistError):
 
 class PortBusyError(ServerError):
     """Something else listens on the port."""
-
-
-class ForbiddenError(AssistError):
-    """Token, Host or Origin do not fit."""
-
-    http_status = 403

@@ -81,6 +81,11 @@ class PointNm:
         """Euclidean distance in nm."""
         return math.dist((self.x, self.y, self.z), (other.x, other.y, other.z))
 
+    @property
+    def words(self) -> str:
+        """For a message."""
+        return f"({self.x:.0f}, {self.y:.0f}, {self.z:.0f}) nm"
+
     def to_json(self) -> list[float]:
         """``[x, y, z]`` in nm."""
         return [self.x, self.y, self.z]

@@ -38,14 +38,12 @@ class Tissue:
         capsules: ``(n, CAPSULE_FIELDS)``, sorted by label.
         boutons: ``(n, 5)``: centre, radius, label.
         synapses: ``(n, 9)``: centre, unit normal towards the spine, radius, pre, post label.
-        n_labels: Labels run from 1 to this number; 0 is glia.
     """
 
     size: tuple[float, float, float]
     capsules: F64
     boutons: F64
     synapses: F64
-    n_labels: int
 
 
 @nb.njit(cache=True)
@@ -487,5 +485,4 @@ def grow(size: tuple[float, float, float], seed: int, dendrites: int, limit: int
         np.ascontiguousarray(capsules[order]),
         np.array(g.boutons).reshape(-1, 5),
         np.array(g.synapses).reshape(-1, 9),
-        g.label,
     )

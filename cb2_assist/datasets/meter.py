@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from cb2_assist.core.durations import duration
+
 Progress = Callable[[str], None]
 """Takes one line of text about how far the work is."""
 
@@ -60,11 +62,3 @@ class Meter:
         speed = self._bytes / 1e6 / max(now - self._stage_began, 1e-3)
         left = (now - self._began) * (1 - part) / part if part else 0.0
         self._say(f"{self._stage}: {part:.0%}, {speed:.0f} MB/s, about {duration(left)} left")
-
-
-def duration(seconds: float) -> str:
-    """A length of time in words, as exactly as an estimate is."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -129,17 +129,17 @@ def _built_in() -> Registry:
 
 
 def _line_of(entry: PublicDataset) -> DatasetEntry:
-    finest, f = entry.voxel_nm, 2**entry.mip
+    finest, f = entry.specimen.voxel_nm, 2**entry.specimen.mip
     return DatasetEntry(
         name=entry.name,
         title=entry.title,
-        licence=entry.licence,
+        licence=entry.specimen.licence,
         needs_login=entry.needs_login,
         reachable=None,
         how_to_open=f"cb2-assist --dataset {entry.name}",
         # scales of these volumes halve x and y first, until voxels are nearly cubes
         voxel_nm=None if finest is None else (finest[0] * f, finest[1] * f, finest[2]),
-        note=f"facts: {entry.facts}; not verified: {entry.unverified}",
+        note=f"facts: {entry.specimen.facts}; not verified: {entry.unverified}",
     )
 
 

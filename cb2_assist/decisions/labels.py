@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from cb2_assist.core.closing import Closing
 from cb2_assist.core.errors import LabelFileReadOnlyError
 from cb2_assist.datasets.source import DatasetInfo
 from cb2_assist.decisions.log import DecisionLog
@@ -40,7 +39,7 @@ def open_labels(url: str | Path, *, read_only: bool = False, keep_views: bool = 
     return Labels(labels_url(url) if isinstance(url, Path) else url, read_only, keep_views)
 
 
-class Labels:
+class Labels(Closing):
     """An open label file; a context manager. Methods may be called from several threads."""
 
     def __init__(self, url: str, read_only: bool, keep_views: bool) -> None:
@@ -96,14 +95,3 @@ class Labels:
     def close(self) -> None:
         """Wait for writes in progress and let others have the file. May be called twice."""
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

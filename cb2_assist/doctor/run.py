@@ -143,7 +143,7 @@ def _by_name(name: str) -> Iterator[Check]:
     if entry is None:
         yield examine("dataset", lambda: _open(name))
         return
-    yield ok("dataset", f"{entry.name} ({entry.species}, {entry.licence})")
+    yield ok("dataset", f"{entry.name} ({entry.specimen.species}, {entry.specimen.licence})")
     if isinstance(entry.where, Graph):
         from cb2_assist.datasets.cave.checks import parts_of_graph
         from cb2_assist.datasets.cave.opening import stack_of_entry

@@ -8,18 +8,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.labels import filesystem
 from cb2_assist.labels.failures import label_error
+from cb2_assist.labels.idle import IdleConnections
 from cb2_assist.labels.schema import MIGRATIONS, is_foreign, schema_version
 
 BUSY_S = 10.0
 """How long a write waits for another program's write."""
-
-_MOST_IDLE_READERS = 4
 
 
 def create_file(path: Path) -> None:
@@ -144,9 +142,9 @@ class FileReaders:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._idle: list[sqlite3.Connection] = []
-        self._lock = Lock()
-        self._closed = False
+        self._idle: IdleConnections[sqlite3.Connection] = IdleConnections(
+            f"The label file {path} has been closed."
+        )
 
     @contextmanager
     def borrow(self) -> Iterator[sqlite3.Connection]:
@@ -156,11 +154,11 @@ class FileReaders:
             LabelError: The store is closed, or the file cannot be read.
         """
         try:
-            conn = self._take()
+            conn = self._idle.take() or connect_reader(self._path)
             try:
                 yield conn
             finally:
-                self._give_back(conn)
+                self._idle.keep(conn)
         except sqlite3.Error as e:
             raise label_error(self._path, e) from e
 
@@ -176,28 +174,9 @@ class FileReaders:
 
     stream = rows
 
-    def _take(self) -> sqlite3.Connection:
-        with self._lock:
-            if self._closed:
-                raise LabelError(f"The label file {self._path} has been closed.")
-            if self._idle:
-                return self._idle.pop()
-        return connect_reader(self._path)
-
-    def _give_back(self, conn: sqlite3.Connection) -> None:
-        with self._lock:
-            if not self._closed and len(self._idle) < _MOST_IDLE_READERS:
-                self._idle.append(conn)
-                return
-        conn.close()
-
     def close(self) -> None:
         """Close idle connections now and borrowed ones when they come back."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for conn in idle:
-            conn.close()
+        self._idle.close()
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

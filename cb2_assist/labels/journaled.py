@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Lock, RLock, Thread, current_thread
-from types import TracebackType
-from typing import Self
 
+from cb2_assist.core.closing import Closing
 from cb2_assist.core.errors import DecisionError, LabelError, LabelsUnreachableError
 from cb2_assist.core.records import LabelEvent
 from cb2_assist.labels.codec import answered_sites
@@ -33,7 +32,7 @@ _PATIENCE_S = 2.0
 """A server that does not answer must not keep a program from ending."""
 
 
-class JournaledStore:
+class JournaledStore(Closing):
     """A `LabelStore` whose `append` works without the server, and which is its own `Delivery`."""
 
     def __init__(
@@ -359,17 +358,6 @@ class JournaledStore:
         if thread is not None and thread is not current_thread():
             thread.join(_PATIENCE_S)
         self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _step(event: LabelEvent, version: str) -> EventStep:

@@ -9,9 +9,9 @@ import socket
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from cb2_assist.core.closing import Closing
 from cb2_assist.core.errors import LabelFileLockedError
 from cb2_assist.labels.failures import label_error
 from cb2_assist.labels.filesystem import make_private_folder
@@ -28,7 +28,7 @@ def server_lock_path(label_file: Path) -> Path:
     return resolved.with_name(f"{resolved.name}.server.lock")
 
 
-class ServerLock:
+class ServerLock(Closing):
     """Held for as long as a server uses a label file. Readers and fillers need none."""
 
     def __init__(self, label_file: Path, info: dict[str, Any]) -> None:
@@ -61,10 +61,10 @@ class ServerLock:
             os.lseek(self._fd, 0, os.SEEK_SET)
             os.write(self._fd, data)
         except OSError as e:
-            self.release()
+            self.close()
             raise label_error(self.path, e, "The server was not started.") from e
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let go; the empty lock file stays, since removing it would race with the next server."""
         if self._fd is None:
             return
@@ -73,17 +73,6 @@ class ServerLock:
             os.ftruncate(fd, 0)
         finally:
             os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def acquire_server_lock(label_file: Path, info: dict[str, Any]) -> ServerLock:

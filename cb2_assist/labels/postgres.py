@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from cb2_assist.core.closing import Closing
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.labels.database import Connection
 from cb2_assist.labels.edit_tables import EditTables
@@ -52,7 +52,7 @@ def schema_at(team: TeamUrl) -> int:
         readers.close()
 
 
-class PostgresLabelStore(EventTables):
+class PostgresLabelStore(EventTables, Closing):
     """A `LabelStore` in a database that many programs share.
 
     They write one after the other, as they would in a file, so that what was checked still holds
@@ -166,17 +166,6 @@ class PostgresLabelStore(EventTables):
             finally:
                 self._writing.release()
         self._readers.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self) -> bytes:
         with self._readers.borrow() as conn:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from cb2_assist.core.errors import LabelError, LabelsUnreachableError
 from cb2_assist.labels.database import Cursor, Values
+from cb2_assist.labels.idle import IdleConnections
 from cb2_assist.labels.postgres_failures import is_lost, team_error
 from cb2_assist.labels.postgres_schema import is_foreign, schema_version
 from cb2_assist.labels.postgres_sql import to_postgres
@@ -27,7 +27,6 @@ BUSY_S = 30.0
 RETRY_S = 3.0
 """After a failure nobody waits for the server again before so long."""
 
-_MOST_IDLE_READERS = 4
 _AT_ONCE = 1000
 _numbers = count()
 
@@ -139,9 +138,9 @@ class TeamReaders:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._idle: list[TeamConnection] = []
-        self._lock = Lock()
-        self._closed = False
+        self._idle: IdleConnections[TeamConnection] = IdleConnections(
+            f"{server.team.name} have been closed."
+        )
 
     @contextmanager
     def borrow(self) -> Iterator[TeamConnection]:
@@ -170,33 +169,22 @@ class TeamReaders:
             yield from conn.stream(sql, values)
 
     def _take(self) -> TeamConnection:
-        while True:
-            with self._lock:
-                if self._closed:
-                    raise LabelError(f"{self._server.team.name} have been closed.")
-                conn = self._idle.pop() if self._idle else None
-            if conn is None:
-                return self._server.connect(read_only=True)
+        while (conn := self._idle.take()) is not None:
             if _answers(conn):
                 return conn
             conn.close()
+        return self._server.connect(read_only=True)
 
     def _give_back(self, conn: TeamConnection) -> None:
         idle = driver().pq.TransactionStatus.IDLE
-        with self._lock:
-            is_good = not conn.raw.closed and conn.raw.info.transaction_status == idle
-            if is_good and not self._closed and len(self._idle) < _MOST_IDLE_READERS:
-                self._idle.append(conn)
-                return
-        conn.close()
+        if not conn.raw.closed and conn.raw.info.transaction_status == idle:
+            self._idle.keep(conn)
+        else:
+            conn.close()
 
     def close(self) -> None:
         """Close idle connections now and borrowed ones when they come back."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for conn in idle:
-            conn.close()
+        self._idle.close()
 
 
 def _answers(conn: TeamConnection) -> bool:

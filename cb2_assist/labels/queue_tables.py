@@ -6,11 +6,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cb2_assist.core.errors import LabelError
-from cb2_assist.core.geometry import PointNm
-from cb2_assist.core.records import Draw, Kind, Ood, Site, Suggestion, segment_id
+from cb2_assist.core.records import Draw, Kind
 from cb2_assist.labels.database import Connection, OnWriter, Readers
 from cb2_assist.labels.order_tables import OrderTables, within
+from cb2_assist.labels.queue_rows import (
+    AS_FOUND,
+    AS_JUDGED,
+    READ_DRAW,
+    READ_FILL,
+    READ_ITEM,
+    columns_of,
+    draw_of,
+    fill_of,
+    item_of,
+)
 from cb2_assist.labels.queue_store import (
     LEASE_S,
     NO_ENDS,
@@ -26,29 +35,6 @@ from cb2_assist.labels.queue_store import (
     Tally,
     Waiting,
 )
-
-_AS_FOUND = ("reason", "prior")
-"""Columns that tell how far off the cursor was."""
-_AS_JUDGED = (
-    *_AS_FOUND,
-    "joint",
-    "score",
-    "confidence",
-    "low",
-    "high",
-    "ood",
-    "is_ood",
-    "base_rate",
-    "model_sha256",
-    "calibrator",
-    "own_part",
-    "other_part",
-)
-"""Columns that a later fill replaces."""
-_ITEM = ("dataset", "version", "site", "kind", "segment", "partner", "x_nm", "y_nm", "z_nm")
-_READ_ITEM = ", ".join((*_ITEM, *_AS_JUDGED))
-_READ_FILL = "id, dataset, version, scope, kind, judge, done, total, updated_at"
-_READ_DRAW = "d.id, d.site, d.scope, d.strategy, d.explore, d.floor, d.probability, d.n_open"
 
 _IS_OPEN = "NOT q.is_decided AND NOT q.is_implied AND NOT q.is_flagged AND q.stale IS NULL"
 _IS_OF = (
@@ -111,11 +97,11 @@ class QueueTables(OrderTables):
                 (scope.dataset, scope.version, scope.text, kind or "", judge, total, now),
             )
             row = conn.execute(
-                f"SELECT {_READ_FILL} FROM queue_fills"  # noqa: S608
+                f"SELECT {READ_FILL} FROM queue_fills"  # noqa: S608
                 " WHERE dataset = ? AND version = ? AND scope = ? AND kind = ?",
                 (scope.dataset, scope.version, scope.text, kind or ""),
             ).fetchone()
-            return _fill(row)
+            return fill_of(row)
 
         return self._on_writer(task)
 
@@ -130,7 +116,7 @@ class QueueTables(OrderTables):
     ) -> Added:
         """See `QueueStore.put`."""
         now += self._ahead_s()
-        rows = [_columns(i) for i in items]
+        rows = [columns_of(i) for i in items]
 
         def task(conn: Connection) -> Added:
             what = [_put(conn, fill_id, row, now) for row in rows]
@@ -147,11 +133,11 @@ class QueueTables(OrderTables):
     def fills(self, dataset: str, version: str) -> list[Fill]:
         """See `QueueStore.fills`."""
         rows = self._readers.rows(
-            f"SELECT {_READ_FILL} FROM queue_fills WHERE dataset = ? AND version = ?"  # noqa: S608
+            f"SELECT {READ_FILL} FROM queue_fills WHERE dataset = ? AND version = ?"  # noqa: S608
             " ORDER BY updated_at DESC, id DESC",
             (dataset, version),
         )
-        return [_fill(row) for row in rows]
+        return [fill_of(row) for row in rows]
 
     def known(self, dataset: str, version: str, sites: Sequence[str], judge: str) -> set[str]:
         """See `QueueStore.known`."""
@@ -213,33 +199,33 @@ class QueueTables(OrderTables):
         """See `QueueStore.item`."""
         with self._readers.borrow() as conn:
             row = conn.execute(
-                f"SELECT {_READ_ITEM} FROM queue_items"  # noqa: S608
+                f"SELECT {READ_ITEM} FROM queue_items"  # noqa: S608
                 " WHERE dataset = ? AND version = ? AND site = ?",
                 (dataset, version, site),
             ).fetchone()
-        return None if row is None else _item(row)
+        return None if row is None else item_of(row)
 
     def last_draw(self, dataset: str, version: str, user: str) -> Draw | None:
         """See `QueueStore.last_draw`."""
         with self._readers.borrow() as conn:
             row = conn.execute(
-                f"SELECT {_READ_DRAW} FROM queue_draws d"  # noqa: S608
+                f"SELECT {READ_DRAW} FROM queue_draws d"  # noqa: S608
                 " WHERE d.dataset = ? AND d.version = ? AND d.user = ? ORDER BY d.id DESC LIMIT 1",
                 (dataset, version, user),
             ).fetchone()
-        return None if row is None else _draw(row)
+        return None if row is None else draw_of(row)
 
     def held(self, dataset: str, version: str, user: str) -> Draw | None:
         """See `QueueStore.held`."""
         with self._readers.borrow() as conn:
             row = conn.execute(
-                f"SELECT {_READ_DRAW} FROM queue_states q"  # noqa: S608
+                f"SELECT {READ_DRAW} FROM queue_states q"  # noqa: S608
                 " JOIN queue_draws d ON d.id = q.lease_draw"
                 " WHERE q.dataset = :dataset AND q.version = :version AND q.lease_user = :user"
                 f" AND {_IS_OPEN} AND {_IS_OF} ORDER BY d.id DESC LIMIT 1",
                 {"dataset": dataset, "version": version, "user": user},
             ).fetchone()
-        return None if row is None else _draw(row)
+        return None if row is None else draw_of(row)
 
     def renew(self, draw: Draw, *, now: float, lease_s: float = LEASE_S) -> None:
         """See `QueueStore.renew`."""
@@ -275,7 +261,7 @@ class QueueTables(OrderTables):
     ) -> None:
         """See `QueueStore.mark_stale`."""
         now += self._ahead_s()
-        row = None if instead is None else _columns(instead)
+        row = None if instead is None else columns_of(instead)
 
         def task(conn: Connection) -> None:
             rows = conn.execute(
@@ -322,7 +308,7 @@ class QueueTables(OrderTables):
 def _put(conn: Connection, fill_id: int, row: dict[str, Any], now: float) -> str:
     """Keep one site; returns what became of it."""
     known = conn.execute(
-        f"SELECT id, segment, has_answer, stale, {', '.join(_AS_JUDGED)} FROM queue_states"  # noqa: S608
+        f"SELECT id, segment, has_answer, stale, {', '.join(AS_JUDGED)} FROM queue_states"  # noqa: S608
         " WHERE dataset = ? AND version = ? AND site = ?",
         (row["dataset"], row["version"], row["site"]),
     ).fetchone()
@@ -333,7 +319,7 @@ def _put(conn: Connection, fill_id: int, row: dict[str, Any], now: float) -> str
     # a join seen from its other side is the same site, judged as the first side saw it
     if has_answer or segment != row["segment"]:
         return "left"
-    judged = {name: row[name] for name in _AS_JUDGED}
+    judged = {name: row[name] for name in AS_JUDGED}
     names = ", ".join(f"{name} = ?" for name in judged)
     conn.execute(
         f"UPDATE queue_items SET {names}, scored_at = ?, stale = NULL WHERE id = ?",  # noqa: S608
@@ -341,7 +327,7 @@ def _put(conn: Connection, fill_id: int, row: dict[str, Any], now: float) -> str
     )
     if stale is not None:
         _note(conn, item, "found", None, now, "")
-    told = len(_AS_FOUND)
+    told = len(AS_FOUND)
     return "updated" if before[told:] != list(judged.values())[told:] else "left"
 
 
@@ -408,8 +394,8 @@ def _take(conn: Connection, draw: NewDraw, now: float, until: float) -> Draw | N
         (draw.user, until, made, free[0]),
     )
     _note(conn, free[0], "leased", draw.user, now, f"draw {made}")
-    return _draw(
-        conn.execute(f"SELECT {_READ_DRAW} FROM queue_draws d WHERE d.id = ?", (made,)).fetchone()  # noqa: S608
+    return draw_of(
+        conn.execute(f"SELECT {READ_DRAW} FROM queue_draws d WHERE d.id = ?", (made,)).fetchone()  # noqa: S608
     )
 
 
@@ -460,82 +446,3 @@ def _ask(conn: Connection, ask: Ask, now: float) -> int:
         f" AND NOT EXISTS (SELECT 1 FROM queue_open_asks WHERE {same} AND source = :source)",
         values,
     ).rowcount
-
-
-def _columns(item: QueueItem) -> dict[str, Any]:
-    s = item.suggestion
-    x, y, z = s.site.point
-    low, high = s.interval
-    return {
-        "dataset": item.dataset,
-        "version": item.version,
-        "site": s.id,
-        "kind": s.site.kind.value,
-        "segment": str(s.site.segment),
-        "partner": None if s.site.partner is None else str(s.site.partner),
-        "x_nm": x,
-        "y_nm": y,
-        "z_nm": z,
-        "reason": s.reason,
-        "prior": s.prior,
-        "joint": s.joint,
-        "score": s.score,
-        "confidence": s.confidence,
-        "low": low,
-        "high": high,
-        "ood": s.ood.percentile,
-        "is_ood": int(s.ood.flag),
-        "base_rate": item.base_rate,
-        "model_sha256": item.model_sha256,
-        "calibrator": item.calibrator,
-        **dict(zip(("own_part", "other_part"), _parts(s), strict=True)),
-    }
-
-
-def _parts(s: Suggestion) -> tuple[str | None, str | None]:
-    own, other = s.supervoxels or (None, None)
-    return None if own is None else str(own), None if other is None else str(other)
-
-
-def _item(row: Sequence[Any]) -> QueueItem:
-    d = dict(zip((*_ITEM, *_AS_JUDGED), row, strict=True))
-    partner = None if d["partner"] is None else segment_id(d["partner"])
-    point = PointNm(d["x_nm"], d["y_nm"], d["z_nm"])
-    site = Site(Kind(d["kind"]), segment_id(d["segment"]), partner, point)
-    own, other = (None if d[k] is None else segment_id(d[k]) for k in ("own_part", "other_part"))
-    suggestion = Suggestion(
-        id=d["site"],
-        site=site,
-        reason=d["reason"],
-        score=d["score"],
-        confidence=d["confidence"],
-        interval=(d["low"], d["high"]),
-        ood=Ood(d["ood"], bool(d["is_ood"])),
-        views=(),
-        prior=d["prior"],
-        joint=d["joint"],
-        supervoxels=None if own is None else (own, other),
-    )
-    return QueueItem(
-        d["dataset"], d["version"], suggestion, d["base_rate"], d["model_sha256"], d["calibrator"]
-    )
-
-
-def _fill(row: Sequence[Any]) -> Fill:
-    id_, dataset, version, scope, kind, judge, done, total, updated_at = row
-    return Fill(
-        id_,
-        Scope.of_text(dataset, version, scope),
-        Kind(kind) if kind else None,
-        judge,
-        done,
-        total,
-        updated_at,
-    )
-
-
-def _draw(row: Sequence[Any] | None) -> Draw:
-    if row is None:
-        raise LabelError("A draw of the queue is missing. Nothing was lost; press q again.")
-    id_, site, scope, strategy, explore, floor, probability, n_open = row
-    return Draw(id_, site, scope, strategy, bool(explore), floor, probability, n_open)

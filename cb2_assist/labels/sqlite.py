@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
+from cb2_assist.core.closing import Closing
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError
 from cb2_assist.labels.checks import problems_of
 from cb2_assist.labels.connections import (
@@ -40,7 +40,7 @@ T = TypeVar("T")
 _WRITE_DEADLINE_S = 3 * BUSY_S
 
 
-class SqliteLabelStore(EventTables):
+class SqliteLabelStore(EventTables, Closing):
     """A `LabelStore` in one file.
 
     One thread writes; callers hand over and wait until the commit is on disk. Readers have their
@@ -160,17 +160,6 @@ class SqliteLabelStore(EventTables):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read_salt(self) -> bytes:
         with self._readers.borrow() as conn:

@@ -35,7 +35,6 @@ class ViewsStore:
         """Nothing is made until the first `put`."""
         self.folder = folder
         self._lock = Lock()
-        self._total: int | None = None
         self._is_swept = False
 
     def put(self, data: bytes, sha256: str) -> None:
@@ -61,8 +60,6 @@ class ViewsStore:
                 _write_durably(path, (data, _MAGIC, hashlib.sha256(data).digest()))
             except OSError as e:
                 raise label_error(path, e, "The views were not kept.") from e
-            if self._total is not None:
-                self._total += size
 
     def get(self, sha256: str) -> bytes:
         """The bytes that were put.
@@ -94,13 +91,6 @@ class ViewsStore:
         for path in self._files():
             if re.fullmatch(r"[0-9a-f]{64}", path.stem):
                 yield path.stem
-
-    def total_bytes(self) -> int:
-        """Size of the folder's files; scanned once, then kept up to date with our own puts."""
-        with self._lock:
-            if self._total is None:
-                self._total = sum(path.stat().st_size for path in self._files())
-            return self._total
 
     def verify(self) -> list[str]:
         """What is wrong with the kept files, in words; reads all of them."""

@@ -184,12 +184,6 @@ def _fit_isotonic(s: Sample) -> tuple[float, ...]:
     return (*place.tolist(), *value[first].tolist())
 
 
-def log_losses(family: str, parameters: tuple[float, ...], s: Sample) -> Floats:
-    """Negative log-likelihood of each answer in nats, (n,)."""
-    f = apply_map(family, parameters, s.z)
-    return np.asarray(np.logaddexp(0, np.where(s.answer, -f, f)), float)
-
-
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """The chosen map and why it was chosen."""

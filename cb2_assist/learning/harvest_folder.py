@@ -118,7 +118,7 @@ class HarvestFolder:
                 self.answers.close()
                 raise
         except BaseException:
-            self._lock.release()
+            self._lock.close()
             raise
 
     def latest(self) -> dict[int, bool]:
@@ -141,7 +141,7 @@ class HarvestFolder:
         """Let go of the files."""
         self.answers.close()
         self.edits.close()
-        self._lock.release()
+        self._lock.close()
 
     def _begin(self, asked: Row, more: Row) -> Row:
         path = self.folder / HEADER

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cb2_assist.core.durations import duration
 from cb2_assist.core.errors import ModelError
 from cb2_assist.learning.svg_chart import Chart, Curve, svg
 
@@ -154,12 +155,7 @@ class Pace:
 
     def left(self, steps: int) -> str:
         """In words, e.g. ``about 12 min left``."""
-        seconds = steps * self.step_seconds
-        if seconds < 90:
-            return f"about {seconds:.0f} s left"
-        if seconds < 5400:
-            return f"about {seconds / 60:.0f} min left"
-        return f"about {seconds / 3600:.1f} h left"
+        return f"about {duration(steps * self.step_seconds)} left"
 
 
 class Means:

@@ -26,13 +26,11 @@ class Cut:
 
     Attributes:
         removed: Which of the given edges lie across the cut, bool (m,).
-        source_side: Which of the things stay with the sources, bool (n,).
         part: Connected part of each thing without those edges, int32 (n,).
         clean: Whether each set is in one part.
     """
 
     removed: Mask
-    source_side: Mask
     part: NDArray[np.int32]
     clean: bool
 
@@ -77,7 +75,7 @@ def cut_between(
     removed = side[ends[:, 0]] != side[ends[:, 1]]
     part = components(n, ends[~removed])
     clean = _stands(part, sources) and _stands(part, sinks)
-    return Cut(removed, side, part, clean)
+    return Cut(removed, part, clean)
 
 
 def _stands(part: NDArray[np.int32], chosen: Indices) -> bool:

@@ -78,12 +78,6 @@ class NodeIds:
         """Bits that are left for the number within a chunk."""
         return 64 - LAYER_BITS - 3 * self.bits[layer]
 
-    def chunk_at(self, node: int, layer: int) -> Chunk:
-        """Chunk of a higher layer that holds a node."""
-        up = layer - max(self.layer(node), LEVEL2)
-        x, y, z = self.chunk(node)
-        return x >> up, y >> up, z >> up
-
     def chunks(self, nodes: Ids) -> NDArray[np.int64]:
         """Chunks of many supervoxels or level-2 nodes, shape (n, 3)."""
         bits, top = _CHUNK_BITS, 64 - LAYER_BITS

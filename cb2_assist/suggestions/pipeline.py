@@ -36,7 +36,7 @@ from cb2_assist.core.records import (
     Suggestion,
     SuggestionList,
 )
-from cb2_assist.datasets.source import Cutout, GraphSource, Mesh, MeshSource, Source
+from cb2_assist.datasets.source import Cutout, GraphSource, Source
 from cb2_assist.settings import (
     MAX_CANDIDATES,
     OOD_FLAG_PERCENTILE,
@@ -45,13 +45,13 @@ from cb2_assist.settings import (
     SNAP_NM,
 )
 from cb2_assist.suggestions.calibration import Calibrator
-from cb2_assist.suggestions.reach import Reach
+from cb2_assist.suggestions.facts import ModelFacts
+from cb2_assist.suggestions.site_views import SiteViews
 from cb2_assist.suggestions.whole import WholeObjects
 from cb2_assist.views.features import FEATURE_NAMES, has_interface
-from cb2_assist.views.mesh_hits import mesh_reach_nm
-from cb2_assist.views.site import SiteWindow, build_window, whole_window, window_box
-from cb2_assist.views.stack import ViewStack, render, takes_meshes, warm_up
-from cb2_assist.views.surroundings import site_vector, split_vector
+from cb2_assist.views.site import SiteWindow
+from cb2_assist.views.stack import ViewStack
+from cb2_assist.views.surroundings import split_vector
 
 
 class Predictor(Protocol):
@@ -59,31 +59,6 @@ class Predictor(Protocol):
 
     def predict(self, stacks: Sequence[ViewStack], kinds: Sequence[Kind]) -> list[ModelOutput]:
         """Answer one question per stack, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What the pipeline must know of a model besides its answers."""
-
-    name: str
-    sha256: str
-    profile: str
-    extent_nm: float
-    ood_percentile: Callable[[Kind, float], float]
-    """Question and distance of a decision embedding to percent of held-out decisions that lie
-    nearer."""
-    em_oblique: bool = False
-    """Whether joins also get the best tilted EM plane."""
-    em_extent_nm: float | None = None
-    """Half width of EM planes; None: `extent_nm`."""
-    site_nm: float | None = None
-    """`model.card.ViewSpec.site_nm`; None: `extent_nm`."""
-    uncalibrated: str = ""
-    """`SuggestionList.uncalibrated`."""
-    reads_neighbours: bool = False
-    """Whether the model also wants `views.surroundings`."""
-    reads_passage: bool = False
-    """Whether the model also wants `views.passage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +96,9 @@ class Pipeline:
         self.source, self.facts = source, facts
         self.calibrator, self.base_rates = calibrator, dict(base_rates)
         self._predictor = predictor
-        self._mesh_source: MeshSource | None = None
-        if isinstance(source, MeshSource) and source.geometry == "meshes":
-            self._mesh_source = source
         self._graph = source if isinstance(source, GraphSource) else None
         self._wholes = None if self._graph is None else WholeObjects(self._graph)
-        self._reach = Reach.of(
-            facts.extent_nm if facts.site_nm is None else facts.site_nm,
-            facts.extent_nm,
-            facts.extent_nm if facts.em_extent_nm is None else facts.em_extent_nm,
-            from_meshes=self._mesh_source is not None,
-        )
-        self._reach.check(source, facts.name)
+        self._views = SiteViews(source, facts)
         self._pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="views")
         self._recent: OrderedDict[str, tuple[ViewStack, Site, ModelOutput]] = OrderedDict()
         self._last: tuple[str, Cutout] | None = None
@@ -140,7 +106,7 @@ class Pipeline:
 
     def warm_up_views(self) -> None:
         """Compile what rendering needs for this dataset and model."""
-        warm_up(meshes=self._mesh_source is not None, em_oblique=self.facts.em_oblique)
+        self._views.warm_up()
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -196,18 +162,18 @@ class Pipeline:
         )
         wanted = None if include is None else self._key(include.site)
         if include is not None and wanted not in {self._key(c.site) for c in candidates}:
-            self._lone_window(include.site)
+            self._views.window(include.site)
             candidates = [include, *candidates]
         if known is not None:
             left_out = known({self._key(c.site): c.joint for c in candidates})
             candidates = [c for c in candidates if self._key(c.site) not in left_out]
         found = time.perf_counter()
-        rendered = self._pool.map(lambda c: self._candidate_stack(cutout, c.site), candidates)
+        rendered = self._pool.map(lambda c: self._views.within(cutout, c.site), candidates)
         pairs = [(c, s) for c, s in zip(candidates, rendered, strict=True) if s is not None]
         candidates, stacks = [c for c, _ in pairs], [s for _, s in pairs]
         if wanted is not None and wanted not in {self._key(c.site) for c in candidates}:
             raise SegmentNotFoundError(
-                f"The site at {_text(at)} can no longer be judged: its segment is too thin there."
+                f"The site at {at.words} can no longer be judged: its segment is too thin there."
             )
         seen = time.perf_counter()
         outputs = self._predictor.predict(stacks, [c.site.kind for c in candidates])
@@ -217,33 +183,23 @@ class Pipeline:
         ]
         # what the number cannot be trusted for does not go before what it can
         suggestions.sort(key=lambda s: (s.ood.flag, -s.confidence, s.id))
-        return SuggestionList(
-            dataset=self.source.info.name,
-            version=self.source.info.version,
-            segment=segment,
-            at=at,
-            suggestions=tuple(suggestions),
-            model_name=self.facts.name,
-            model_sha256=self.facts.sha256,
-            calibrator=self.calibrator.id,
-            base_rates=dict(self.base_rates),
+        notes = (
+            instead,
+            "" if suggestions else _why_empty(segment, kind),
+            asked.note if asked else "",
+        )
+        return self._listed(
+            segment,
+            at,
+            suggestions,
+            self.base_rates,
             timing_ms={
                 "candidates": 1e3 * (found - start),
                 "views": 1e3 * (seen - found),
                 "model": 1e3 * (answered - seen),
                 "total": 1e3 * (time.perf_counter() - start),
             },
-            note=" ".join(
-                text
-                for text in (
-                    instead,
-                    "" if suggestions else self._why_empty(segment, kind),
-                    asked.note if asked else "",
-                )
-                if text
-            ),
-            uncalibrated=self.facts.uncalibrated,
-            timestamp=self._timestamp,
+            note=" ".join(text for text in notes if text),
         )
 
     def score(
@@ -273,24 +229,38 @@ class Pipeline:
         self, suggestion: Suggestion, base_rates: Mapping[Kind, BaseRate] | None = None
     ) -> SuggestionList:
         """A list of one that `score` judged."""
+        site, rates = suggestion.site, base_rates or self.base_rates
+        return self._listed(site.segment, site.point, [suggestion], rates, timing_ms={})
+
+    def _listed(
+        self,
+        segment: SegmentId,
+        at: PointNm,
+        suggestions: Sequence[Suggestion],
+        base_rates: Mapping[Kind, BaseRate],
+        *,
+        timing_ms: dict[str, float],
+        note: str = "",
+    ) -> SuggestionList:
         return SuggestionList(
             dataset=self.source.info.name,
             version=self.source.info.version,
-            segment=suggestion.site.segment,
-            at=suggestion.site.point,
-            suggestions=(suggestion,),
+            segment=segment,
+            at=at,
+            suggestions=tuple(suggestions),
             model_name=self.facts.name,
             model_sha256=self.facts.sha256,
             calibrator=self.calibrator.id,
-            base_rates=dict(base_rates or self.base_rates),
-            timing_ms={},
+            base_rates=dict(base_rates),
+            timing_ms=timing_ms,
+            note=note,
             uncalibrated=self.facts.uncalibrated,
             timestamp=self._timestamp,
         )
 
     def outputs(self, sites: Sequence[Site]) -> list[ModelOutput]:
         """The network's raw answers, before calibration."""
-        stacks = list(self._pool.map(self._lone_stack, sites))
+        stacks = list(self._pool.map(self._views.alone, sites))
         return self._predictor.predict(stacks, [s.kind for s in sites])
 
     def render(self, site: Site) -> ViewStack:
@@ -299,7 +269,7 @@ class Pipeline:
         Raises:
             AssistError: As for `score`.
         """
-        return self._lone_stack(site)
+        return self._views.alone(site)
 
     def stack_of(self, suggestion_id: str) -> ViewStack | None:
         """What the model saw of a recent suggestion."""
@@ -311,7 +281,7 @@ class Pipeline:
         """The site window of a recent suggestion, cut out again."""
         with self._lock:
             kept = self._recent.get(suggestion_id)
-        return self._lone_window(kept[1]) if kept else None
+        return self._views.window(kept[1]) if kept else None
 
     def also_called(self, suggestion_id: str, name: str) -> None:
         """Give a recent suggestion a second id under which its views are found."""
@@ -339,18 +309,18 @@ class Pipeline:
         here = self.source.segment_at(at) if segment is None else segment
         if here == BACKGROUND:
             raise BackgroundError(
-                f"There is no segment at {_text(at)}: this is background. Put the cursor on a "
+                f"There is no segment at {at.words}: this is background. Put the cursor on a "
                 "segment and press p again."
             )
         if not bounds.contains(at.to_voxel(res)):
             raise OutOfBoundsError(
-                f"The point {_text(at)} lies outside {self.source.info.name}. Move the cursor "
+                f"The point {at.words} lies outside {self.source.info.name}. Move the cursor "
                 "into the volume and press p again."
             )
         near = self.source.cutout(BoxVx.around(at, SNAP_NM, res).clip(bounds))
         at = self._snap(at, here, near)
         # one voxel more: a site's window is centred on its voxel, not on its point
-        reach = SEARCH_RADIUS_NM + self._reach.views_nm + max(res)
+        reach = SEARCH_RADIUS_NM + self._views.reach.views_nm + max(res)
         half = max(cutout_half_width_nm(SEARCH_RADIUS_NM), reach)
         return at, here, self._cutout(BoxVx.around(at, half, res).clip(bounds))
 
@@ -383,83 +353,19 @@ class Pipeline:
         voxels = np.argwhere(near.seg == np.uint64(segment))
         if not len(voxels):
             raise SegmentNotFoundError(
-                f"Segment {segment} is not within {SNAP_NM:.0f} nm of {_text(at)}. Point at the "
+                f"Segment {segment} is not within {SNAP_NM:.0f} nm of {at.words}. Point at the "
                 "segment itself and press p again."
             )
         centres = (voxels + np.array(tuple(lo)) + 0.5) * np.array(tuple(res))
         far = ((centres - np.array(tuple(at))) ** 2).sum(1)
         return PointNm.of(centres[int(far.argmin())])
 
-    def _render(self, cutout: Cutout, window: SiteWindow) -> ViewStack:
-        """Views of a site; `window` is what the question is about, the views may reach further."""
-        statistics, seen = self.source.em_statistics, window
-        if self._reach.is_wider:
-            seen = whole_window(cutout, window.site, self._reach.views_nm, self.source.bounds)
-        return render(
-            seen,
-            extent_nm=self.facts.extent_nm,
-            profile=self.facts.profile,
-            statistics=statistics,
-            features=site_vector(
-                window,
-                statistics,
-                neighbours=self.facts.reads_neighbours,
-                way_between=self.facts.reads_passage,
-            ),
-            meshes=self._meshes(window.site),
-            em_oblique=self.facts.em_oblique,
-            em_extent_nm=self.facts.em_extent_nm,
-        )
-
-    def _meshes(self, site: Site) -> tuple[Mesh | None, Mesh | None] | None:
-        """Surfaces to make a site's geometry from; None where it is to be made from labels.
-
-        That is where the dataset does not ask for meshes, where a mesh cannot show the question,
-        and where a segment has no mesh: two kinds of geometry are never mixed in one view.
-        """
-        source, profile = self._mesh_source, self.facts.profile
-        if source is None or not takes_meshes(site.kind, profile):
-            return None
-        reach_nm = mesh_reach_nm(self.facts.extent_nm, profile)
-        a = source.mesh(site.segment, site.point, reach_nm)
-        if a is None or site.partner is None:
-            return None if a is None else (a, None)
-        b = source.mesh(site.partner, site.point, reach_nm)
-        return None if b is None else (a, b)
-
-    def _candidate_stack(self, cutout: Cutout, site: Site) -> ViewStack | None:
-        """Views of a candidate; None where the segment is too thin at the site to be judged."""
-        try:
-            window = build_window(cutout, site, self._reach.site_nm, self.source.bounds)
-        except SegmentNotFoundError:
-            return None
-        return self._render(cutout, window)
-
-    def _lone_window(self, site: Site) -> SiteWindow:
-        cutout = self._round(site, self._reach.site_nm)
-        return build_window(cutout, site, self._reach.site_nm, self.source.bounds)
-
-    def _round(self, site: Site, half_width_nm: float) -> Cutout:
-        bounds, res = self.source.bounds, self.source.resolution
-        box = window_box(site.point, half_width_nm, res, bounds)
-        if not bounds.contains(site.point.to_voxel(res)):
-            raise OutOfBoundsError(
-                f"The point {_text(site.point)} lies outside {self.source.info.name}."
-            )
-        return self.source.cutout(box)
-
-    def _lone_stack(self, site: Site) -> ViewStack:
-        cutout = self._round(site, self._reach.views_nm)
-        return self._render(
-            cutout, build_window(cutout, site, self._reach.site_nm, self.source.bounds)
-        )
-
     def _score_batch(
         self, sites: Sequence[Site], base_rates: Mapping[Kind, BaseRate] | None
     ) -> Iterator[Answer]:
         def attempt(site: Site) -> ViewStack | AssistError:
             try:
-                return self._lone_stack(site)
+                return self._views.alone(site)
             except AssistError as e:
                 return e
 
@@ -516,13 +422,10 @@ class Pipeline:
     def _key(self, site: Site) -> str:
         return site.key(self.source.info.name, self.source.info.version)
 
-    def _why_empty(self, segment: SegmentId, kind: Kind | None) -> str:
-        what = {None: "contact or neck", Kind.JOIN: "contact", Kind.CUT: "neck or junction"}[kind]
-        return (
-            f"Segment {segment} has no {what} within {SEARCH_RADIUS_NM:.0f} nm of the cursor. "
-            "Move along the segment, towards an end, and press p again."
-        )
 
-
-def _text(p: PointNm) -> str:
-    return f"({p.x:.0f}, {p.y:.0f}, {p.z:.0f}) nm"
+def _why_empty(segment: SegmentId, kind: Kind | None) -> str:
+    what = {None: "contact or neck", Kind.JOIN: "contact", Kind.CUT: "neck or junction"}[kind]
+    return (
+        f"Segment {segment} has no {what} within {SEARCH_RADIUS_NM:.0f} nm of the cursor. "
+        "Move along the segment, towards an end, and press p again."
+    )

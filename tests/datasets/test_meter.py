@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from cb2_assist.datasets.meter import Meter, duration
+from cb2_assist.datasets.meter import Meter
 
 
 class Clock:
@@ -52,10 +50,3 @@ def test_more_work_than_planned_is_not_more_than_all():
     clock.now += 5
     meter.add(30)
     assert lines[-1] == "a: 100%, 0 MB/s, about 0 s left"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (120, "2 min"), (7800, "2 h 10 min")]
-)
-def test_durations_are_as_exact_as_estimates_are(seconds, text):
-    assert duration(seconds) == text

@@ -40,10 +40,11 @@ def test_known_datasets_say_how_to_open_them():
 
 @pytest.mark.parametrize("entry", PUBLIC, ids=lambda e: e.name)
 def test_every_public_dataset_says_what_a_label_and_a_person_need(entry):
-    assert entry.species in SPECIES
-    assert all((entry.title, entry.licence, entry.citation, entry.facts, entry.unverified))
+    tissue = entry.specimen
+    assert tissue.species in SPECIES
+    assert all((entry.title, tissue.licence, tissue.citation, tissue.facts, entry.unverified))
     assert check_name(entry.name) == entry.name
-    assert 0 <= entry.mip < 4
+    assert 0 <= tissue.mip < 4
     trust = Trust(built_in_hosts(), [])
     if isinstance(entry.where, Graph):
         stack = stack_of_entry(entry)
@@ -52,7 +53,7 @@ def test_every_public_dataset_says_what_a_label_and_a_person_need(entry):
         assert stack.pinned is (entry.name not in ("minnie65-edit", "banc"))
     else:
         dataset = flat_file(entry)
-        assert dataset.mip == entry.mip
+        assert dataset.mip == tissue.mip
         assert local_folder(dataset.em) is local_folder(dataset.segmentation) is None
 
 

@@ -36,7 +36,6 @@ def test_bytes_come_back(views: ViewsStore, data: bytes) -> None:
 
 
 def test_nothing_is_made_before_the_first_put(views: ViewsStore) -> None:
-    assert views.total_bytes() == 0
     assert views.verify() == []
     assert not views.folder.exists()
 
@@ -54,14 +53,6 @@ def test_files_lie_by_prefix_and_only_the_owner_reads_them(views: ViewsStore) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(views.folder.stat().st_mode) == 0o700
-
-
-def test_sizes_add_up(views: ViewsStore) -> None:
-    views.put(b"x" * 100, address(1))
-    assert views.total_bytes() == 136
-    views.put(b"x" * 100, address(2))
-    views.put(b"x" * 100, address(2))
-    assert views.total_bytes() == 272 == ViewsStore(views.folder).total_bytes()
 
 
 def test_damage_is_found(views: ViewsStore) -> None:

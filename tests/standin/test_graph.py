@@ -123,11 +123,9 @@ def test_before_the_graph_was_made_nothing_has_a_parent() -> None:
 @pytest.mark.parametrize("counts", [(1, 1, 1), (4, 4, 4), (12, 12, 7), (1024, 3, 9)])
 def test_ids_are_unpacked_as_they_were_packed(counts: tuple[int, int, int]) -> None:
     ids = NodeIds.for_chunks(counts)
-    last = ids.base(1, (counts[0] - 1, counts[1] - 1, counts[2] - 1))
     for layer in range(1, ids.layers + 1):
         up = max(0, layer - 2)
         chunk = tuple((n - 1) >> up for n in counts)
         node = ids.base(layer, (chunk[0], chunk[1], chunk[2])) | 5
         assert (ids.layer(node), ids.chunk(node), node < 2**64) == (layer, chunk, True)
-        assert layer == 1 or ids.chunk_at(last, layer) == chunk
-    assert ids.chunk_at(last, ids.layers) == (0, 0, 0)
+    assert ids.chunk(ids.base(ids.layers, (0, 0, 0))) == chunk == (0, 0, 0)

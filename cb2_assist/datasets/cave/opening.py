@@ -20,11 +20,11 @@ def stack_of_entry(entry: PublicDataset) -> Datastack:
         name=entry.name,
         server=entry.where.server,
         datastack=entry.where.datastack,
-        mip=entry.mip,
+        mip=entry.specimen.mip,
         pinned=entry.where.pinned,
-        species=entry.species,
-        licence=entry.licence,
-        citation=entry.citation,
+        species=entry.specimen.species,
+        licence=entry.specimen.licence,
+        citation=entry.specimen.citation,
         mirror=next((e.name for e in PUBLIC if e.name == f"{entry.name}-static"), ""),
     )
 
