@@ -170,7 +170,11 @@ class TestUndo:
         last = flow.apply(flow.take_back(ada.store.edits.get("join")))
         assert last.state is EditState.APPLIED
         assert ada.operations() == [1, 2, 3, 4]
-        assert ada.store.edits.operations(ada.dataset) == {"join": [1, 2, 3, 4]}
+        (told,) = ada.store.edits.operations(ada.dataset).values()
+        assert [(o.number, o.kind.value) for o in told.made] == [
+            (1, "join"), (2, "undo"), (3, "redo"), (4, "undo"),
+        ]  # fmt: skip
+        assert told.in_force is None
 
     def test_own_edits_are_undone_one_after_the_other(self, ada):
         flow = ada.flow()
