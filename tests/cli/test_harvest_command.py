@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,12 @@ def test_a_harvest_is_scored_in_its_states_and_evaluated(
     }
 
 
-def test_one_that_is_killed_goes_on_without_losing_or_doubling_a_row(
-    call, world, tmp_path
-) -> None:
+def has_met(world: History, fault: Fault) -> bool:
+    """Whether a request suffers it."""
+    return world.cave.faults.to_json()[0]["seen"] > fault.skip
+
+
+def test_one_that_is_killed_goes_on_without_losing_or_doubling_a_row(call, world, tmp_path) -> None:
     ids = [word for bead in ((0, 0, 2), (2, 0, 2)) for word in ("--root", str(world.root(bead)))]
     words = ["harvest", "--dataset-file", str(world.file), *ids, "--near-nm", "20", "--rate", "100"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -105,7 +109,7 @@ def test_one_that_is_killed_goes_on_without_losing_or_doubling_a_row(
         world.cave.faults.add(slow)
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
             try:
-                wait_until(lambda: world.cave.faults.to_json()[0]["seen"] > slow.skip, 120)
+                wait_until(partial(has_met, world, slow), 120)
             finally:
                 child.send_signal(signal.SIGKILL)
         world.cave.faults.clear()
