@@ -9,6 +9,7 @@ are made up, in OUT, first; a million need about 3 GB there and some minutes.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -32,14 +33,15 @@ BIG = 720575940600000000
 
 def main(arguments: list[str]) -> None:
     """Make labels, export them, print what it took."""
-    if not 1 <= len(arguments) <= 3:
-        sys.exit("usage: python examples/export_many.py OUT [N [M]]")
-    out = Path(arguments[0])
-    given = [int(a) for a in arguments[1:]]
-    n, m = (*given, *(1_000_000, 5_000)[len(given) :])
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("out", type=Path, metavar="OUT", help="folder for labels and exports")
+    ask.add_argument("n", type=int, nargs="?", default=1_000_000, help="labels (1,000,000)")
+    ask.add_argument("m", type=int, nargs="?", default=5_000, help="labels with views (5,000)")
+    given = ask.parse_args(arguments)
+    out = given.out
     for name, count, with_views, forms in (
-        ("many", n, False, ("jsonl", "csv")),
-        ("seen", m, True, ("cb2-v1", "cb2-v2")),
+        ("many", given.n, False, ("jsonl", "csv")),
+        ("seen", given.m, True, ("cb2-v1", "cb2-v2")),
     ):
         path = out / f"{name}.sqlite"
         if not path.exists():

@@ -13,6 +13,7 @@ log is held against what the program believes. Prints how often each fault was m
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import re
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -262,7 +264,10 @@ def _tissue(folder: Path) -> Path:
 
 def main(words: Sequence[str]) -> int:
     """Run it on a made-up volume."""
-    n, seed = (*map(int, words), *(500, 0)[len(words) :])
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("n", type=int, nargs="?", default=500, help="edits (500)")
+    ask.add_argument("seed", type=int, nargs="?", default=0, help="of what goes wrong (0)")
+    given = ask.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ["XDG_DATA_HOME"] = str(home / "data")
@@ -276,9 +281,9 @@ def main(words: Sequence[str]) -> int:
                 assert isinstance(source, CaveSource)
                 try:
                     with open_store(labels_url(home / "labels.sqlite")) as store:
-                        result = run(
-                            cave, source, store.edits, n, seed, tell=lambda t: print(t, flush=True)
-                        )
+                        tell = partial(print, flush=True)
+                        made = given.n, given.seed
+                        result = run(cave, source, store.edits, *made, tell=tell)
                 finally:
                     source.close()
         finally:

@@ -13,6 +13,7 @@ dataset that was imported before is opened as it is.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -30,9 +31,9 @@ LEAST_FACES = 30
 
 def main(arguments: list[str]) -> None:
     """Make files, import them, score every contact."""
-    if len(arguments) != 1:
-        sys.exit("usage: python examples/import_and_score.py OUT")
-    out = Path(arguments[0])
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("out", type=Path, metavar="OUT", help="folder for files and the dataset")
+    out = ask.parse_args(arguments).out
     dataset = out / "mydata" / "dataset.toml"
     if not dataset.is_file():
         out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ the same as a server's: start the page on it afterwards to see the verdicts.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -38,9 +39,9 @@ SURE = 0.75
 
 def main(arguments: list[str]) -> None:
     """Ask at some points, answer from the truth, take one answer back, export."""
-    if len(arguments) != 1:
-        sys.exit("usage: python examples/proofread_from_truth.py OUT")
-    out = Path(arguments[0])
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("out", type=Path, metavar="OUT", help="folder for labels and the export")
+    out = ask.parse_args(arguments).out
     out.mkdir(parents=True, exist_ok=True)
     with open_assistant("demo") as assistant, open_labels(out / "labels.sqlite") as labels:
         for at in POINTS_NM:

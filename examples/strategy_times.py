@@ -8,6 +8,7 @@ and the most memory beyond its input. Each runs in a process of its own.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import resource
 import sys
@@ -23,7 +24,12 @@ DEPTH, VIEWS = 192, 7
 
 def main(arguments: list[str]) -> None:
     """Time every strategy of the registry."""
-    sites, asked, k = (*map(int, arguments), *(100_000, 500, 50)[len(arguments) :])
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("sites", type=int, nargs="?", default=100_000, help="candidates (100,000)")
+    ask.add_argument("asked", type=int, nargs="?", default=500, help="asked before (500)")
+    ask.add_argument("k", type=int, nargs="?", default=50, help="to be ordered (50)")
+    given = ask.parse_args(arguments)
+    sites, asked, k = given.sites, given.asked, given.k
     print(f"{k} of {sites:,} sites, {asked} asked before, embeddings of {DEPTH} numbers")
     context = multiprocessing.get_context("spawn")
     for name in STRATEGIES:

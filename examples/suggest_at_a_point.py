@@ -9,6 +9,7 @@ the demo, most confident first, and how long it took.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from cb2_assist.core.errors import BackgroundError
 
 def main(arguments: list[str]) -> None:
     """Open a dataset, walk from its middle to the first segment, print what is suggested there."""
-    with open_assistant(Path(arguments[0]) if arguments else "demo") as assistant:
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("file", type=Path, nargs="?", help="a dataset.toml (the demo)")
+    with open_assistant(ask.parse_args(arguments).file or "demo") as assistant:
         box, voxel = assistant.source.bounds, assistant.source.resolution
         middle = PointNm.of(
             (lo + hi) / 2 * nm for lo, hi, nm in zip(box.lo, box.hi, voxel, strict=True)

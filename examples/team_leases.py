@@ -10,6 +10,7 @@ status 1 if a site was drawn or decided twice or not at all.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import random
 import sys
@@ -37,11 +38,12 @@ _WHEN = "2026-01-02T03:04:05.000Z"
 
 def main(arguments: list[str]) -> int:
     """Fill, let everybody draw, count."""
-    if not arguments:
-        print("usage: python examples/team_leases.py URL [WORKERS] [SITES]", file=sys.stderr)
-        return 2
-    url = arguments[0]
-    workers, sites = (*map(int, arguments[1:]), *(20, 10_000)[len(arguments) - 1 :])
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("url", metavar="URL", help="postgresql://… of an empty database")
+    ask.add_argument("workers", type=int, nargs="?", default=20, help="processes (20)")
+    ask.add_argument("sites", type=int, nargs="?", default=10_000, help="in the queue (10,000)")
+    given = ask.parse_args(arguments)
+    url, workers, sites = given.url, given.workers, given.sites
     with open_store(url) as store:
         fill(store, sites)
         began = time.monotonic()

@@ -10,6 +10,7 @@ knows the answers; scores tell true sites from false ones as a fair model does.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass
 
@@ -102,7 +103,9 @@ def coverage(*, runs: int, sites: int, decisions: int, seed: int = 0) -> Told:
 
 def main(arguments: list[str]) -> None:
     """Print a line for each number of decisions."""
-    runs = int(arguments[0]) if arguments else 1000
+    ask = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    ask.add_argument("runs", type=int, nargs="?", default=1000, help="queues (1,000)")
+    runs = ask.parse_args(arguments).runs
     print(f"{runs} queues of {SITES} sites, {RATE:.0%} of them true, {FLOOR:.0%} asked at random")
     for decisions in (100, 200, 400, 800):
         told = coverage(runs=runs, sites=SITES, decisions=decisions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -105,23 +107,36 @@ def test_what_an_export_of_many_labels_takes_is_printed(tmp_path: Path) -> None:
     assert len((tmp_path / "out" / "jsonl" / "labels.jsonl").read_text().splitlines()) == 30
 
 
-@pytest.mark.parametrize("name", ["proofread_from_truth.py", "import_and_score.py"])
-def test_without_a_folder_the_usage_is_said(tmp_path, name):
-    done = run(name, home=tmp_path, code=1)
-    assert done.stderr == f"usage: python examples/{name} OUT\n"
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
+def test_help_is_said_and_nothing_is_begun(tmp_path, monkeypatch, capsys, path):
+    monkeypatch.chdir(tmp_path)
+    program = importlib.import_module(path.stem)
+    monkeypatch.setattr(sys, "argv", [path.name, "--help"])
+    takes_words = bool(inspect.signature(program.main).parameters)
+    with pytest.raises(SystemExit) as ended:
+        program.main(*[["--help"]] * takes_words)
+    assert ended.value.code == 0
+    assert f"usage: {path.name}" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_fetching_says_what_it_would_do_without_a_folder(tmp_path):
-    """The rest is in test_fetch_training_data.py."""
-    done = run("fetch_training_data.py", home=tmp_path, code=2)
-    assert done.stderr.startswith("usage: fetch_training_data.py")
-    assert "DATA" in done.stderr
-
-
-def test_leases_say_what_they_need(tmp_path):
-    """The rest is in test_postgres_examples.py."""
-    done = run("team_leases.py", home=tmp_path, code=2)
-    assert done.stderr == "usage: python examples/team_leases.py URL [WORKERS] [SITES]\n"
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("proofread_from_truth.py", "OUT"),
+        ("import_and_score.py", "OUT"),
+        ("export_many.py", "OUT"),
+        ("fetch_training_data.py", "DATA"),
+        ("team_leases.py", "URL"),
+    ],
+)
+def test_what_a_program_needs_is_said(tmp_path, monkeypatch, capsys, name, needs):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name.removesuffix(".py")).main([])
+    assert ended.value.code == 2
+    assert f"required: {needs}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_edits_under_faults_are_held_against_the_servers_log(tmp_path):

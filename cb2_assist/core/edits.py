@@ -169,6 +169,38 @@ class EditRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the graph's server that came of an answer."""
+
+    number: int
+    """The server's."""
+    kind: EditKind
+    turned: int | None
+    """Of an undo or redo: the operation that it turned."""
+    at: str
+    """When it was known to be made; ISO 8601 UTC."""
+
+    def to_json(self) -> dict[str, str | None]:
+        """As exports have it; numbers as text."""
+        return {
+            "operation_id": str(self.number),
+            "kind": self.kind.value,
+            "turned": None if self.turned is None else str(self.turned),
+            "at": self.at,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What came of one person's answer on one site in the graph."""
+
+    made: tuple[Operation, ...] = ()
+    """Oldest first."""
+    in_force: int | None = None
+    """Number of the one that made what was accepted; None when that was taken back."""
+
+
+@dataclass(frozen=True, slots=True)
 class EditDone:
     """An edit that took place."""
 

@@ -249,6 +249,19 @@ class RouteAnswer(Protocol):
 
 
 @runtime_checkable
+class NearSource(Protocol):
+    """What a `Source` has besides when the viewer draws large segments only near one place."""
+
+    def look_at(self, point: PointNm) -> bool:
+        """Draw them round that place from now on; cheap.
+
+        Returns:
+            Whether something that was drawn already ends too near to it, so that the viewer is to
+            ask for surfaces again.
+        """
+
+
+@runtime_checkable
 class PastSource(Protocol):
     """What a `Source` has besides when it can show its segments as they were at a time."""
 

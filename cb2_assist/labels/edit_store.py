@@ -18,6 +18,7 @@ from cb2_assist.core.edits import (
     EditRecord,
     EditState,
     EditStep,
+    Operations,
     SplitPreview,
 )
 from cb2_assist.core.errors import AssistError, LabelError
@@ -25,6 +26,9 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId, segment_id
 
 T = TypeVar("T")
+
+AnswerKey = tuple[str, str, str, str]
+"""Dataset, version, site and user of an answer: it outlives the decision that an edit came of."""
 
 
 class StaleEditError(Exception):
@@ -67,8 +71,12 @@ class EditStore(Protocol):
     ) -> list[EditRecord]:
         """Edits of a dataset with their newest steps, oldest edit first."""
 
-    def operations(self, dataset: str) -> dict[str, list[int]]:
-        """The server's numbers of the edits that were made of each decision, by its key."""
+    def operations(self, dataset: str | None = None) -> dict[AnswerKey, Operations]:
+        """What came of answers in the graphs; an answer of which nothing came is not in it.
+
+        Args:
+            dataset: Only of this one.
+        """
 
 
 def edit_to_text(edit: Edit) -> str:

@@ -7,10 +7,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cb2_assist.core.edits import Edit, EditRecord, EditState, EditStep
+from cb2_assist.core.edits import (
+    Edit,
+    EditRecord,
+    EditState,
+    EditStep,
+    Operation,
+    Operations,
+)
 from cb2_assist.core.errors import LabelError
 from cb2_assist.labels.database import Connection, OnWriter, Readers
 from cb2_assist.labels.edit_store import (
+    AnswerKey,
     StaleEditError,
     edit_from_row,
     edit_to_text,
@@ -107,20 +115,20 @@ class EditTables:
         query = f"{_NEWEST} WHERE {' AND '.join(where)} ORDER BY e.id"
         return [_record(row) for row in self._readers.rows(query, values)]
 
-    def operations(self, dataset: str) -> dict[str, list[int]]:
+    def operations(self, dataset: str | None = None) -> dict[AnswerKey, Operations]:
         """See `EditStore.operations`."""
+        where, values = ("", ()) if dataset is None else (" AND e.dataset = ?", (dataset,))
         rows = self._readers.rows(
-            "SELECT e.decision_key, s.operation FROM edits e JOIN edit_steps s"
-            " ON s.edit_key = e.key WHERE e.dataset = ? AND s.operation IS NOT NULL"
-            " AND s.state = 'applied' ORDER BY e.id, s.number",
-            (dataset,),
+            f"SELECT {_EDIT}, {_STEP} FROM edits e JOIN edit_steps s ON s.edit_key = e.key"  # noqa: S608
+            f" WHERE s.operation IS NOT NULL AND s.state IN ('applied', 'undone'){where}"
+            " ORDER BY e.id, s.number",
+            values,
         )
-        found: dict[str, list[int]] = {}
-        for key, operation in rows:
-            numbers = found.setdefault(key, [])
-            if int(operation) not in numbers:
-                numbers.append(int(operation))
-        return found
+        steps: dict[AnswerKey, list[EditRecord]] = {}
+        for record in map(_record, rows):
+            e = record.edit
+            steps.setdefault((e.dataset, e.version, e.site, e.user), []).append(record)
+        return {key: _operations(records) for key, records in steps.items()}
 
 
 def _insert(conn: Connection, key: str, step: EditStep) -> None:
@@ -134,6 +142,22 @@ def _insert(conn: Connection, key: str, step: EditStep) -> None:
             step_to_text(step),
         ),
     )
+
+
+def _operations(records: list[EditRecord]) -> Operations:
+    """Of the steps of one answer's edits that have a number, in order."""
+    made: dict[int, Operation] = {}
+    stands: dict[str, bool] = {}
+    forward: int | None = None
+    for record in records:
+        edit, step = record.edit, record.step
+        assert step.operation is not None, "the query asks for those that have one"
+        if step.operation not in made:
+            made[step.operation] = Operation(step.operation, edit.kind, edit.operation, step.at)
+            forward = step.operation if record.is_forward else forward
+        if edit.turns is None:
+            stands[edit.key] = step.state is EditState.APPLIED
+    return Operations(tuple(made.values()), forward if any(stands.values()) else None)
 
 
 def _record(row: tuple[Any, ...]) -> EditRecord:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from cb2_assist.core.edits import Operations
 from cb2_assist.core.records import Decision, Verdict
 from cb2_assist.labels.store import Label, LabelState, LabelStore
 from cb2_assist.learning.export_filter import EVERYTHING, Wanted
@@ -50,6 +51,8 @@ COLUMNS = (
     "timestamp",
     "cb2_split",
     "note",
+    "operation_id",
+    "operations",
 )
 """Keys of a row, in order. Later versions add at the end."""
 
@@ -62,9 +65,11 @@ def label_rows(
     with_names: bool = False,
     skipped: Counter[str] | None = None,
 ) -> Iterator[Row]:
-    """The rows of an export, oldest first, in bounded memory (flags, which are few, are kept).
+    """The rows of an export, oldest first, in bounded memory (flags and applied edits are kept).
 
-    ``note`` is what the person wrote when they flagged the site, if they did.
+    ``note`` is what the person wrote when they flagged the site, if they did. ``operations`` are
+    those of the graph's server that came of the person's answers on the site, undo and redo too;
+    ``operation_id`` is the number of the one that made what was accepted, while that is so.
 
     Args:
         store: Where the labels are.
@@ -78,6 +83,7 @@ def label_rows(
         d = flagged.event.decision
         if d is not None:
             notes[d.dataset, d.version, d.suggestion.id, flagged.event.user] = d.note
+    operations = store.edits.operations(dataset)
     for label in store.labels(dataset=dataset):
         if label.state is not LabelState.IN_FORCE:
             reason = label.state.value
@@ -88,6 +94,9 @@ def label_rows(
             row["cb2_split"] = wanted.cubes.split_of(row["dataset"], row["point_nm"])
             key = (row["dataset"], row["version"], label.site, label.event.user)
             row["note"] = notes.get(key)
+            done = operations.get(key, Operations())
+            row["operation_id"] = None if done.in_force is None else str(done.in_force)
+            row["operations"] = [operation.to_json() for operation in done.made]
             refusal = wanted.refusal(row, _names(store, label))
             if refusal is None:
                 yield row

@@ -57,8 +57,10 @@ class Hooks:
     """A status line and its level."""
     changed: Callable[[], object] = lambda: None
     """The list of edits is another one."""
-    moved: Callable[[frozenset[SegmentId], str], object] = lambda _retired, _text: None
-    """Objects were retired by an edit that was made; and what to tell."""
+    moved: Callable[[frozenset[SegmentId], frozenset[SegmentId], str], object] = (
+        lambda _retired, _pieces, _text: None
+    )
+    """Objects were retired by an edit that was made; the pieces of a cut; and what to tell."""
 
 
 class Applying:
@@ -367,7 +369,9 @@ class Applying:
         self.hooks.say(text, level)
         if state in (EditState.APPLIED, EditState.ALREADY):
             ends = (after.edit.segment, after.edit.partner, *after.step.roots)
-            self.hooks.moved(frozenset(r for r in ends if r is not None), text)
+            is_cut = state is EditState.APPLIED and after.edit.kind is EditKind.CUT
+            pieces = frozenset(after.step.new_roots if is_cut else ())
+            self.hooks.moved(frozenset(r for r in ends if r is not None), pieces, text)
         if not after.is_open and after.edit.key == before.edit.key:
             # the verdict may have been turned while the request was under way
             self.follow([after.edit.site], by_person=after.is_forward)

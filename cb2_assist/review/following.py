@@ -12,7 +12,11 @@ from cb2_assist.review.travel import Arrival
 
 
 def begin_following(
-    session: ReviewSession, assistant: Assistant, retired: frozenset[SegmentId], text: str
+    session: ReviewSession,
+    assistant: Assistant,
+    retired: frozenset[SegmentId],
+    pieces: frozenset[SegmentId],
+    text: str,
 ) -> Callable[[], str | None] | None:
     """Announce a new list in place of one that an edit has made out of date.
 
@@ -20,6 +24,8 @@ def begin_following(
         session: Whose list.
         assistant: Makes the new one.
         retired: Objects that are no more.
+        pieces: What a cut has made of them: shown beside the list, and not proposed to be joined
+            again.
         text: What has happened, for the status line.
 
     Returns:
@@ -37,7 +43,10 @@ def begin_following(
     number = session.begin_move()
     arrival = Arrival(shown.at, None, None, text)
     return lambda: session.show(
-        number, lambda: _without(assistant.suggest(shown.at, None), answered), arrival
+        number,
+        lambda: _without(assistant.suggest(shown.at, None), answered, pieces),
+        arrival,
+        beside=pieces,
     )
 
 
@@ -51,7 +60,11 @@ def _answered(shown: SuggestionList, verdicts: dict[str, Verdict]) -> set[object
     }
 
 
-def _without(found: SuggestionList, answered: set[object]) -> SuggestionList:
+def _without(
+    found: SuggestionList, answered: set[object], pieces: frozenset[SegmentId]
+) -> SuggestionList:
+    apart = (s for s in found.suggestions if not {s.site.segment, s.site.partner} <= pieces)
+    found = replace(found, suggestions=tuple(apart))
     kept = tuple(s for s in found.suggestions if (s.site.kind, s.supervoxels) not in answered)
     n = len(found.suggestions) - len(kept)
     if not n:

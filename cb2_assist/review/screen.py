@@ -64,6 +64,8 @@ class Screen:
     list: SuggestionList | None = None
     list_number: int = 0
     """Grows with every list, so that the same one asked for again is shown again."""
+    beside: frozenset[SegmentId] = frozenset()
+    """Objects to be shown with the list that no suggestion of it is about."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     """Of the suggestions on the list."""
     selected: str | None = None
@@ -111,6 +113,7 @@ class Screen:
             "revision": self.revision,
             "list": self.list.to_json() if self.list else None,
             "list_number": self.list_number,
+            "beside": [str(segment) for segment in sorted(self.beside)],
             "verdicts": {i: v.value for i, v in self.verdicts.items()},
             "implied": self.implied,
             "selected": self.selected,

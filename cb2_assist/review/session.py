@@ -21,6 +21,7 @@ from cb2_assist.core.reasons import reason_offer
 from cb2_assist.core.records import (
     BACKGROUND,
     LabelEvent,
+    SegmentId,
     SuggestionList,
     Verdict,
 )
@@ -221,10 +222,11 @@ class ReviewSession:
         number: int,
         find: Callable[[], SuggestionList],
         arrival: Arrival | None = None,
+        beside: frozenset[SegmentId] = frozenset(),
     ) -> str | None:
         """Put a list on screen that is still to be made; see `propose`.
 
-        The site that the queue drew is selected, if it led here.
+        The site that the queue drew is selected, if it led here; `beside` is shown with the list.
         """
         if number != self._newest_proposal:
             return None
@@ -253,7 +255,7 @@ class ReviewSession:
         with self._lock:
             if number != self._newest_proposal:
                 return None
-            text = self._install(found, verdicts, arrival)
+            text = self._install(found, verdicts, arrival, beside)
         self._state.update(cursor=_place_of(found), version=found.version)
         return text
 
@@ -285,7 +287,11 @@ class ReviewSession:
             self._resumed.set()
 
     def _install(
-        self, found: SuggestionList, verdicts: dict[str, Verdict], arrival: Arrival | None
+        self,
+        found: SuggestionList,
+        verdicts: dict[str, Verdict],
+        arrival: Arrival | None,
+        beside: frozenset[SegmentId],
     ) -> str:
         for suggestion in found.suggestions:
             self._recent[suggestion.id] = found
@@ -319,6 +325,7 @@ class ReviewSession:
                 self._screen,
                 list=found,
                 list_number=self._screen.list_number + 1,
+                beside=beside,
                 verdicts=verdicts,
                 selected=wanted or asked or screen.next_undecided(None) or first,
                 preview=False,

@@ -125,6 +125,14 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAt:
+    """The viewer has come to rest elsewhere."""
+
+    camera: PointNm
+    """Its middle."""
+
+
+@dataclass(frozen=True, slots=True)
 class UseModel:
     """Let another model answer."""
 
@@ -155,6 +163,7 @@ Message = (
     | Queue
     | Goto
     | Share
+    | LookAt
     | UseModel
     | TakeOver
     | Ping
@@ -341,6 +350,10 @@ def _share(fields: dict[str, Any]) -> Share:
     return Share(link, None if fields.get("camera_nm") is None else _point(fields, "camera_nm"))
 
 
+def _look_at(fields: dict[str, Any]) -> LookAt:
+    return LookAt(_point(fields, "camera_nm"))
+
+
 def _use_model(fields: dict[str, Any]) -> UseModel:
     folder = fields.get("folder")
     if folder is None:
@@ -364,6 +377,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     "queue": _queue,
     "goto": _goto,
     "share": _share,
+    "look_at": _look_at,
     "use_model": _use_model,
     "take_over": lambda _fields: TakeOver(),
     "ping": lambda _fields: Ping(),

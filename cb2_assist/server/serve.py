@@ -18,7 +18,7 @@ from tornado.routing import Router
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
-from cb2_assist.datasets.source import EditableSource, GraphSource
+from cb2_assist.datasets.source import EditableSource, GraphSource, NearSource
 from cb2_assist.labels.queue_store import QueueStore
 from cb2_assist.learning.seeded import Seeds
 from cb2_assist.resources import resource_dir
@@ -165,6 +165,7 @@ class RunningServer:
             models,
             applying,
             partial(begin_following, self.session, assistant),
+            source.look_at if isinstance(source := assistant.source, NearSource) else None,
         )
         routes = self._routes(assistant, secrets, bindings, on_arrival, report)
 

@@ -32,6 +32,7 @@ from cb2_assist.server.messages import (
     DropEdit,
     GiveReason,
     Goto,
+    LookAt,
     Message,
     Ping,
     Preview,
@@ -67,6 +68,11 @@ class Reply:
     data: dict[str, Any]
 
 
+Follow = Callable[
+    [frozenset[SegmentId], frozenset[SegmentId], str], Callable[[], str | None] | None
+]
+"""Given what an edit retired, the pieces of a cut, and words: see `following.begin_following`."""
+
 _InOrder = Decide | GiveReason | Select | Preview | DropEdit | Undo | Redo
 
 Answer = str | Reply | None
@@ -88,8 +94,10 @@ class Hub:
     """None: the model cannot be changed."""
     applying: Applying | None = None
     """None: nothing is applied here."""
-    follow: Callable[[frozenset[SegmentId], str], Callable[[], str | None] | None] | None = None
+    follow: Follow | None = None
     """Begins a new list in place of one that an edit made out of date."""
+    look_at: Callable[[PointNm], bool] | None = None
+    """See `NearSource`; None: segments are drawn whole."""
     pages: set[PageSocket] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -155,6 +163,9 @@ class Hub:
                 return self.propose(lambda: self._go(text))
             case Share(link, camera):
                 return self._in_order.submit(self._share, link, page, camera)
+            case LookAt(camera):
+                redraw = self.look_at is not None and self.look_at(camera)
+                return _done(Reply("", {"redraw": redraw}))
             case UseModel(folder):
                 return self._opening.submit(self._use_model, folder)
             case TakeOver():
@@ -206,9 +217,11 @@ class Hub:
             )
         return self.applying
 
-    def _moved(self, retired: frozenset[SegmentId], text: str) -> None:
+    def _moved(
+        self, retired: frozenset[SegmentId], pieces: frozenset[SegmentId], text: str
+    ) -> None:
         """An edit was made: show what has become of the list on screen, if it was about that."""
-        show = self.follow and self.follow(retired, text)
+        show = self.follow and self.follow(retired, pieces, text)
         if show is not None:
             self.propose_unasked(show)
 

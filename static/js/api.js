@@ -118,6 +118,7 @@ export class Api extends EventTarget {
       // under the same idempotency keys, so that what had arrived before counts once
       this.#forget("select");
       this.#forget("preview");
+      this.#forget("look_at");
       for (const request of this.underWay.values()) this.#write(request);
       return;
     }

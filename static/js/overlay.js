@@ -32,15 +32,21 @@ export function segmentsOf(view) {
   const ids = new Set((view.list?.suggestions ?? []).flatMap((s) => [s.segment, s.partner ?? ""]));
   ids.delete("");
   if (view.list) ids.add(view.list.segment);
+  for (const id of view.beside) ids.add(id);
   const ours = [...ids];
+  /** @type {Record<string, string|null>} */
+  const beside = Object.fromEntries(view.beside.map((id) => [id, null]));
   if (!chosen) {
-    const colours = view.list ? { [view.list.segment]: segment } : {};
-    return { colours, ours, linked: null };
+    const own = view.list ? { [view.list.segment]: segment } : {};
+    return { colours: { ...beside, ...own }, ours, linked: null };
   }
-  if (chosen.partner === null) return { colours: { [chosen.segment]: segment }, ours, linked: null };
+  if (chosen.partner === null) {
+    return { colours: { ...beside, [chosen.segment]: segment }, ours, linked: null };
+  }
   const merged = view.preview;
   return {
     colours: {
+      ...beside,
       [chosen.segment]: merged ? preview : segment,
       [chosen.partner]: merged ? preview : partner,
     },

@@ -99,6 +99,13 @@ export class Page {
     this.send({ type: "share", link, camera_nm });
   }
 
+  /** Of a large object of a graph only what lies near the camera is drawn. */
+  #lookAround() {
+    if (!this.view || !this.api.holds || !this.viewer.isGraph) return;
+    const camera_nm = this.viewer.camera(this.view.resolution_nm);
+    if (camera_nm) this.send({ type: "look_at", camera_nm });
+  }
+
   /** @param {{suggestion: string, note: string, key: string}} flag */
   #flag(flag) {
     if (!flag.note) return this.say("A flag needs a note. Escape cancels.", "warn");
@@ -148,6 +155,7 @@ export class Page {
       this.#hear(this.viewer.window);
       keepFocus(this.viewer.window);
     });
+    this.viewer.addEventListener("rest", () => this.#lookAround());
     for (const mark of ["attached", "complete"]) {
       this.viewer.addEventListener(mark, () => this.timings.mark(mark));
     }
@@ -237,7 +245,8 @@ export class Page {
   #answered({ ok, text, error, data, request }) {
     if (request.at !== undefined) this.timings.answer(request.type, request.at);
     this.#render();
-    if (!ok && error) this.say(error, request.type === "decide" ? "error" : "warn");
+    if (!ok && error && request.type !== "look_at") this.say(error, request.type === "decide" ? "error" : "warn");
+    if (request.type === "look_at" && data?.redraw) this.viewer.redrawSurfaces();
     if (request.type === "goto") this.#arrived(ok ? data : null, text);
     if (request.type === "use_model" && ok) this.models.leave();
     if (request.type === "share" && ok) this.#copy(data.link, text ?? "");

@@ -28,7 +28,7 @@
  *   due_in_ms?: number|null}} EditRow
  * @typedef {{mode: "stage"|"live", waiting: EditRow[], ended: EditRow[],
  *   sides: number[][][]|null}} EditList
- * @typedef {{revision: number, list: SuggestionList|null, list_number: number,
+ * @typedef {{revision: number, list: SuggestionList|null, list_number: number, beside: string[],
  *   verdicts: Record<string, Verdict>, implied: Record<string, string>,
  *   selected: string|null, preview: boolean, busy_with: string|null, status: Status,
  *   reasons: Record<string, string>, flags: Record<string, string>, reason_for: ReasonFor|null,

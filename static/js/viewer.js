@@ -13,16 +13,19 @@ const SEGMENTS = "segments";
 const MARKERS = "suggestions";
 const SIDES = "cut sides";
 const FLIGHT_MS = 250;
+const REST_MS = 400;
 const POINT_ANNOTATION = 0;
 
 /**
  * The viewer in its iframe. Fires `attached` when a client is ready for changes, and again whenever
  * its layers have been built anew, which drops what was drawn; `window` when there is a new window;
- * `complete` at its first full frame; `broken` when the browser cannot run it.
+ * `complete` at its first full frame; `rest` when the camera has come to rest elsewhere; `broken`
+ * when the browser cannot run it.
  */
 export class Viewer extends EventTarget {
   #turning;
   #before;
+  #resting = 0;
 
   /** @param {HTMLIFrameElement} frame */
   constructor(frame) {
@@ -69,6 +72,19 @@ export class Viewer extends EventTarget {
     return at.length === 3 && at.every(Number.isFinite) ? at : null;
   }
 
+  /** Whether the segments are objects of a graph. */
+  get isGraph() {
+    return Boolean(this.layer?.displayState.segmentationGroupState.value.graph?.value);
+  }
+
+  /** Ask again for the surfaces of all segments: which part of them is drawn has changed. */
+  redrawSurfaces() {
+    for (const { source } of this.layer?.renderLayers ?? []) {
+      // fragments that are still wanted are kept: only the lists of them are asked for
+      if (source?.fragmentSource) source.invalidateCache();
+    }
+  }
+
   /** Whether every visible panel shows all of its data. */
   get isComplete() {
     return Boolean(this.client?.isReady());
@@ -92,7 +108,7 @@ export class Viewer extends EventTarget {
 
   /**
    * Show segments in given colours, and no other of `ours`; what the person chose stays.
-   * @param {Record<string, string>} colours by id, as #rrggbb
+   * @param {Record<string, string|null>} colours by id, as #rrggbb; null is the client's own
    * @param {string[]} ours
    * @param {[string, string]|null} linked shown as one segment; in this client only
    */
@@ -110,7 +126,9 @@ export class Viewer extends EventTarget {
     }
     for (const [text, colour] of Object.entries(colours)) {
       const id = BigInt(text);
-      if (stated.get(id) !== packed(colour)) {
+      if (colour === null) {
+        stated.delete(id);
+      } else if (stated.get(id) !== packed(colour)) {
         stated.delete(id);
         stated.set(id, packed(colour));
       }
@@ -267,12 +285,18 @@ export class Viewer extends EventTarget {
     }
     this.client = client;
     client.layerManager.layersChanged.add(() => this.#look());
+    client.position.changed.add(() => this.#awaitRest());
     const forget = client.display.updateFinished.add(() => {
       if (!client.isReady()) return;
       forget();
       this.dispatchEvent(new Event("complete"));
     });
     this.#look();
+  }
+
+  #awaitRest() {
+    clearTimeout(this.#resting);
+    this.#resting = setTimeout(() => this.dispatchEvent(new Event("rest")), REST_MS);
   }
 
   /** A state pushed by the server (after its restart) builds all layers anew. */
@@ -282,6 +306,7 @@ export class Viewer extends EventTarget {
     if (!layer || layer === this.layer || !find(MARKERS)?.layer || !find(SIDES)?.layer) return;
     this.layer = layer;
     this.dispatchEvent(new Event("attached"));
+    this.#awaitRest();
   }
 }
 

@@ -12,6 +12,7 @@ from cave_worlds import CaveWorld, cave_world, own_home
 
 from cb2_assist.core.edits import EditState
 from cb2_assist.labels.store import labels_url, open_store
+from cb2_assist.learning.export_rows import label_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -50,12 +51,12 @@ def start(tmp_path: Path, world: CaveWorld, tiny_model_folder: Path) -> Iterator
         process.stop()
 
 
-def proposed(tab: Tab) -> str:
-    """Ask about the dumbbell; its object, with the join to the partner selected."""
+def proposed(tab: Tab, kind: str = "join") -> str:
+    """Ask about the dumbbell; its object, with its join to the partner or its cut selected."""
     tab.page.set_default_timeout(180_000)  # the first p waits for the network to be loaded
     tab.point_at()
     tab.propose()
-    tab.page.locator('[role=option][data-kind="join"]').first.click()
+    tab.page.locator(f'[role=option][data-kind="{kind}"]').first.click()
     tab.settle()
     return tab.snapshot["list"]["segment"]
 
@@ -63,6 +64,11 @@ def proposed(tab: Tab) -> str:
 def records(labels: str) -> list:
     with open_store(labels, read_only=True) as store:
         return store.edits.records(dataset="mini")
+
+
+def rows(labels: str) -> list[dict]:
+    with open_store(labels, read_only=True) as store:
+        return list(label_rows(store))
 
 
 def test_an_accepted_join_is_applied_seen_and_undone(browser, world, start) -> None:
@@ -122,5 +128,54 @@ def test_u_within_the_grace_sends_nothing_and_y_applies_what_is_staged(
     tab.until(ROOT, before)
     assert [o.is_merge for o in world.cave.deployment.editor.operations.values()] == [True]
     assert records(labels)[-1].state is EditState.APPLIED
+    tab.page.close()
+    assert tab.faults == []
+
+
+def test_an_accepted_cut_is_previewed_applied_and_undone(browser, world, start) -> None:
+    process, labels = start("stage")
+    tab = Tab.open(browser, process.url)
+    operations = world.cave.deployment.editor.operations
+    before = proposed(tab, "cut")
+    tab.until("() => cb2.page.view.sides !== null")
+    tab.decide("f")
+    tab.until(WAITING, "staged")
+    # the first y shows what the server would do, and does nothing
+    tab.press("y")
+    tab.until("() => cb2.page.view.edits.waiting[0]?.previewed")
+    assert "Press y to cut" in tab.status
+    tab.until("() => document.querySelector('cb2-edits li .state').textContent.includes('y cuts')")
+    assert {p["properties"][0] for p in tab.viewer_state()["sides"]} == {0, 1}
+    assert operations == {}
+    # the second one cuts: two pieces, both on screen, and not proposed to be joined again
+    tab.press("y")
+    tab.until(ROOT, before)
+    tab.wait_for_viewer()
+    (cut,) = operations.values()
+    assert not cut.is_merge
+    (record,) = records(labels)
+    pieces = {str(root) for root in record.step.new_roots}
+    assert (record.state, record.step.operation) == (EditState.APPLIED, 1)
+    assert len(pieces) == 2
+    shown = tab.snapshot["list"]
+    assert shown["segment"] in pieces
+    assert not [s for s in shown["suggestions"] if s["partner"] in pieces]
+    state = tab.viewer_state()
+    assert pieces <= set(state["segments"])
+    assert before not in state["segments"]
+    assert state["sides"] == []
+    # the number stands with the answer
+    (told,) = rows(labels)
+    assert (told["kind"], told["verdict"], told["operation_id"]) == ("cut", "accept", "1")
+    # and one again
+    tab.press("u")
+    tab.until(ROOT, shown["segment"])
+    tab.wait_for_viewer()
+    assert operations[max(operations)].undoes == 1
+    assert {r.state for r in records(labels)} == {EditState.UNDONE, EditState.APPLIED}
+    state = tab.viewer_state()
+    assert tab.snapshot["list"]["segment"] in state["segments"]
+    assert not pieces & set(state["segments"])
+    assert tab.verdicts == {}
     tab.page.close()
     assert tab.faults == []

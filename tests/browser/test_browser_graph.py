@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 
 import pytest
 from browser_harness import ServerProcess, Tab
-from cave_worlds import EDITOR, cave_world, own_home
+from cave_worlds import EDITOR, CaveWorld, cave_world, own_home
+from page_fakes import wait_until
 
 from cb2_assist.labels.store import labels_url, open_store
 
@@ -21,20 +23,53 @@ LOADED = """() => {
 }"""
 
 
+DRAWN_IN_PART = (
+    "import sys, cb2_assist.settings as settings; settings.MOST_DRAWN_PARTS = 1; "
+    "from cb2_assist.cli import main; main(sys.argv[1:])"
+)
+"""The program, where any object is a large one."""
+
+
+LOOKS = "(n) => cb2.timings.answers.filter((a) => a.type === 'look_at').length > n"
+
+
+def look_at_z(tab: Tab, z: int) -> None:
+    """Move the camera, and wait until the server was told."""
+    known = tab.page.evaluate("cb2.timings.answers.filter((a) => a.type === 'look_at').length")
+    tab.page.evaluate(
+        """(z) => {
+          cb2.page.viewer.flight++;
+          cb2.page.viewer.client.position.value = Float32Array.of(48, 36, z);
+        }""",
+        z,
+    )
+    tab.until(LOOKS, known)
+    tab.settle()
+
+
+def drawn_at_z(world: CaveWorld, z: int) -> bool:
+    """Whether the surface of an object of several parts was asked for round there."""
+    asked = [r.query for r in world.cave.faults.requests() if "/manifest/" in r.path]
+    ends = [re.search(r"bounds=.*_(\d+)-(\d+)", query) for query in asked]
+    return any(int(e[1]) <= z < int(e[2]) for e in ends if e)
+
+
 @pytest.fixture
-def graph(tmp_path, neurites_file, tiny_model_folder) -> Iterator[tuple[ServerProcess, str]]:
+def graph(
+    tmp_path, neurites_file, tiny_model_folder
+) -> Iterator[tuple[ServerProcess, str, CaveWorld]]:
     labels = labels_url(tmp_path / "labels.sqlite")
     with own_home(tmp_path), cave_world(tmp_path, neurites_file) as world:
-        command = [sys.executable, "-m", "cb2_assist", "--dataset-file", str(world.file)]
+        command = [sys.executable, "-c", DRAWN_IN_PART, "--dataset-file", str(world.file)]
         options = ["--model", str(tiny_model_folder), "--device", "cpu", "--labels", labels]
         start = ["--at", "485,365,625", "--no-browser", "--user", "ada"]
         process = ServerProcess([*command, *options, *start], tmp_path / "server.log").start()
-        yield process, labels
+        yield process, labels, world
         process.stop()
 
 
 def test_a_graph_is_shown_asked_about_and_decided_on(browser, graph) -> None:
-    process, labels = graph
+    process, labels, world = graph
     sent: list[str] = []
     tab = Tab.open(browser, process.url)
     tab.page.set_default_timeout(180_000)  # the first p waits for the network to be loaded
@@ -61,6 +96,11 @@ def test_a_graph_is_shown_asked_about_and_decided_on(browser, graph) -> None:
         }""",
         [part, shown["segment"]],
     )
+    tab.wait_for_viewer()
+    # of its surface only what lies near the camera is drawn, wherever that goes
+    assert not drawn_at_z(world, 10)
+    look_at_z(tab, 10)
+    wait_until(lambda: drawn_at_z(world, 10), 60)
     tab.wait_for_viewer()
     chosen = tab.decide("f")
     assert tab.verdicts == {chosen: "accept"}

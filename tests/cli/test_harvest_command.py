@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from beads import bead_dataset
 from cave_worlds import own_home
 from histories import BEN, History, history
+from page_fakes import wait_until
 
 from cb2_assist.datasets.local import open_dataset_file
+from cb2_assist.standin.faults import Fault
 from cb2_assist.standin.served import make_served
 
 
@@ -83,6 +89,40 @@ def test_a_harvest_is_scored_in_its_states_and_evaluated(
         "join": sum(row["kind"] == "join" for row in labels),
         "cut": sum(row["kind"] == "cut" for row in labels),
     }
+
+
+def has_met(world: History, fault: Fault) -> bool:
+    """Whether a request suffers it."""
+    return world.cave.faults.to_json()[0]["seen"] > fault.skip
+
+
+def test_one_that_is_killed_goes_on_without_losing_or_doubling_a_row(call, world, tmp_path) -> None:
+    ids = [word for bead in ((0, 0, 2), (2, 0, 2)) for word in ("--root", str(world.root(bead)))]
+    words = ["harvest", "--dataset-file", str(world.file), *ids, "--near-nm", "20", "--rate", "100"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert call(*words, "--out", whole)[0] == 0
+    edits = lines(whole / "edits.jsonl")
+    command = [sys.executable, "-m", "cb2_assist", *words, "--out", str(killed)]
+    for asked_before in (4, 1):
+        # the server keeps it waiting in the middle of an edit, for as long as it takes to be killed
+        slow = Fault("latency", "/lineage_graph_multiple$", skip=asked_before, seconds=60)
+        world.cave.faults.add(slow)
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+            try:
+                wait_until(partial(has_met, world, slow), 120)
+            finally:
+                child.send_signal(signal.SIGKILL)
+        world.cave.faults.clear()
+        assert child.returncode == -signal.SIGKILL
+        assert 0 < len(lines(killed / "edits.jsonl")) < len(edits)
+        assert not (killed / "labels.jsonl").exists()
+    # what was being written when it was killed
+    with (killed / "edits.jsonl").open("a") as file:
+        file.write('{"edit":3,"root":"')
+    assert call(*words, "--out", killed)[0] == 0
+    assert lines(killed / "edits.jsonl") == edits
+    for name in ("sites.jsonl", "labels.jsonl"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_site_without_a_time_is_scored_in_the_present_state(

@@ -9,7 +9,16 @@ from dataclasses import replace
 import pytest
 from label_makers import BIG, DATASET, USER, VERSION
 
-from cb2_assist.core.edits import Anchor, Edit, EditKind, EditState, EditStep, SplitPreview
+from cb2_assist.core.edits import (
+    Anchor,
+    Edit,
+    EditKind,
+    EditState,
+    EditStep,
+    Operation,
+    Operations,
+    SplitPreview,
+)
 from cb2_assist.core.errors import LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import segment_id
@@ -130,14 +139,26 @@ class EditStoreContract:
         assert keys(states=[EditState.SENT]) == ["edit-1"]
         assert keys(states=[EditState.SENT, EditState.STAGED], user="ben") == ["edit-3"]
 
-    def test_operations_of_a_decision_are_told_in_order(self, reopen):
-        edits = reopen().edits
+    def test_operations_of_an_answer_are_told_in_order_and_which_is_in_force(self, reopen):
+        edits, big = reopen().edits, 2**62 + 1
         made = edits.advance(edits.add(edit()), FULL)
-        edits.advance(made, replace(FULL, state=EditState.UNDONE))
-        undo = edits.add(edit(1, decision_key="decision-0", kind=EditKind.UNDO, turns="edit-0"))
-        edits.advance(undo, replace(FULL, operation=5))
-        edits.add(edit(2))
-        assert edits.operations(DATASET) == {"decision-0": [2**62 + 1, 5]}
+        edits.add(edit(9))
+        key = (DATASET, VERSION, "site-0", USER)
+        first = Operation(big, EditKind.JOIN, None, made.step.at)
+        assert edits.operations(DATASET) == {key: Operations((first,), big)}
+        turn = {"site": "site-0", "turns": "edit-0", "operation": big}
+        undo = edits.advance(
+            edits.add(edit(1, kind=EditKind.UNDO, **turn)), replace(FULL, operation=5)
+        )
+        undone = edits.advance(made, replace(FULL, state=EditState.UNDONE))
+        then = (first, Operation(5, EditKind.UNDO, big, undo.step.at))
+        assert edits.operations(DATASET) == {key: Operations(then, None)}
+        redo = edits.advance(
+            edits.add(edit(2, kind=EditKind.REDO, **turn)), replace(FULL, operation=6)
+        )
+        edits.advance(undone, FULL)
+        then = (*then, Operation(6, EditKind.REDO, big, redo.step.at))
+        assert edits.operations() == {key: Operations(then, 6)}
         assert edits.operations("elsewhere") == {}
 
     def test_a_closed_store_records_nothing(self, reopen):

@@ -405,6 +405,21 @@ class TestTheViewersMesh:
         (asked,) = [r for r in world.cave.faults.requests() if "manifest" in r.path]
         assert "bounds=" in asked.query
 
+    def test_what_is_drawn_goes_along_with_where_one_looks(self, source, monkeypatch):
+        own, far = source.segment_at(IN_DUMBBELL), PointNm(485.0, 365.0, 105.0)
+        monkeypatch.setattr("cb2_assist.datasets.cave.source.MOST_DRAWN_PARTS", 1)
+        assert source.segment_at(far) == own
+        assert not source.look_at(MEET), "nothing is drawn in part yet"
+        near = self.names(source, own)
+        assert not source.look_at(MEET)
+        assert source.look_at(far)
+        assert not source.look_at(MEET), "what is not asked for again is not drawn any more"
+        source.look_at(far)
+        away = self.names(source, own)
+        assert len(away) > 0
+        assert set(away) != set(near)
+        assert not source.look_at(far)
+
     def test_before_anything_was_asked_some_of_it_is_drawn(self, source, monkeypatch):
         own = source.segment_at(IN_DUMBBELL)
         monkeypatch.setattr("cb2_assist.datasets.cave.source.MOST_DRAWN_PARTS", 1)

@@ -255,6 +255,7 @@ def test_metadata_carry_provenance_licence_and_what_differs(by_type, assistant) 
     assert (ours["reject_reason"], ours["verdict"]) == ("artefact", "reject")
     assert ours["model"]["name"] == "tiny"
     assert ours["suggestion_id"] == join.id
+    assert (ours["operation_id"], ours["operations"]) == (None, [])
     assert "bob" not in row["metadata"]
     assert by_type["merge_edit"]["species"] == "fly"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from label_makers import BIG, DATASET, USER, VERSION, decision, suggestion
 
+from cb2_assist.core.edits import Edit, EditKind, EditRecord, EditState, EditStep
 from cb2_assist.core.errors import AssistError, UsageError
 from cb2_assist.core.records import Kind, Verdict
 from cb2_assist.decisions.log import DecisionLog, alternative
@@ -76,6 +77,8 @@ def test_a_row_says_what_was_answered_and_on_what_evidence(store, log, tmp_path:
         "timestamp": None,
         "cb2_split": "unknown",
         "note": None,
+        "operation_id": None,
+        "operations": [],
     }
     assert report.to_json() == {
         "rows": 1,
@@ -106,6 +109,57 @@ def test_only_accept_and_reject_in_force_become_rows(store, log, tmp_path: Path)
     assert rows_of(tmp_path)[1]["partner"] is None
 
 
+def test_what_was_applied_to_the_graph_leaves_with_its_numbers(store, log, tmp_path: Path) -> None:
+    """Also what was taken back, once the person has answered again."""
+    big = 2**53 + 1
+    for n in (1, 2, 3):
+        log.decide(decision(n, Verdict.ACCEPT))
+    applied = applied_join(store, 1, big), applied_join(store, 2, big + 2)
+    undo = replace(applied[1].edit, key="undo", kind=EditKind.UNDO, turns="join-2", operation=big)
+    step = replace(applied[1].step, operation=7)
+    taken_back = store.edits.advance(store.edits.add(undo), step)
+    store.edits.advance(applied[1], replace(applied[1].step, state=EditState.UNDONE))
+    log.decide(decision(2, Verdict.REJECT))
+    export_labels(store, out=tmp_path)
+    one, without, other = rows_of(tmp_path)
+    ours = {"operation_id": str(big), "kind": "join", "turned": None, "at": applied[0].step.at}
+    assert (one["operation_id"], one["operations"]) == (str(big), [ours])
+    assert (without["operation_id"], without["operations"]) == (None, [])
+    assert (other["label"], other["operation_id"]) == (0, None)
+    assert [(o["operation_id"], o["kind"], o["turned"]) for o in other["operations"]] == [
+        (str(big + 2), "join", None),
+        ("7", "undo", str(big)),
+    ]
+    assert other["operations"][1]["at"] == taken_back.step.at
+    export_labels(store, out=tmp_path, format="csv")
+    with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert [c["operation_id"] for c in cells] == [str(big), "", ""]
+    assert json.loads(cells[0]["operations"]) == [ours]
+
+
+def applied_join(store, n: int, operation: int) -> EditRecord:
+    """The edit of the n-th accept, made by the graph's server."""
+    d = decision(n, Verdict.ACCEPT)
+    site = d.suggestion.site
+    edit = Edit(
+        key=f"join-{n}",
+        kind=EditKind.JOIN,
+        user=d.user,
+        dataset=d.dataset,
+        version=d.version,
+        site=d.suggestion.id,
+        decision_key=d.idempotency_key,
+        made_at=d.decided_at,
+        point=site.point,
+        segment=site.segment,
+        partner=site.partner,
+    )
+    return store.edits.advance(
+        store.edits.add(edit), EditStep(EditState.APPLIED, operation=operation)
+    )
+
+
 def test_a_flag_is_no_label_and_its_note_goes_with_the_person_s_answer(
     store, log, tmp_path: Path
 ) -> None:
@@ -117,7 +171,7 @@ def test_a_flag_is_no_label_and_its_note_goes_with_the_person_s_answer(
     assert [(r["label"], r["note"]) for r in rows_of(tmp_path)] == [(0, "=1+1"), (1, None)]
     export_labels(store, out=tmp_path, format="csv")
     lines = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[1].endswith(",'=1+1"), "no formula"
+    assert lines[1].endswith(",'=1+1,,[]"), "no formula"
 
 
 def test_none_is_a_reject_of_each_open_join_on_screen(store, log, tmp_path: Path) -> None:

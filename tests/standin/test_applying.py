@@ -57,7 +57,7 @@ class Desk:
     def __init__(self, person: Person, *, is_live: bool) -> None:
         self.person, self.answers, self.clock = person, Answers(), Clock()
         self.said: list[str] = []
-        self.moved: list[frozenset[int]] = []
+        self.moved: list[tuple[frozenset[int], frozenset[int]]] = []
         self.is_live = is_live
         self.applying = self._made()
 
@@ -74,7 +74,7 @@ class Desk:
         )
         made.hooks = Hooks(
             say=lambda text, _level: self.said.append(text),
-            moved=lambda retired, _text: self.moved.append(retired),
+            moved=lambda *told: self.moved.append(told[:2]),
         )
         return made
 
@@ -154,7 +154,7 @@ def test_a_staged_edit_waits_for_y_also_after_a_restart(stage, person):
     assert stage.waiting == []
     (row,) = stage.applying.to_json()["ended"]
     assert (row["state"], row["operation"]) == ("applied", "1")
-    assert stage.moved == [frozenset({edit.segment, edit.partner})]
+    assert stage.moved == [(frozenset({edit.segment, edit.partner}), frozenset())]
     assert person.operations() == [1]
     # accepted once more, it is not made once more
     stage.accept(edit)
@@ -173,6 +173,9 @@ def test_a_late_y_hits_nothing_else(stage, person):
     assert stage.y().startswith("Applied: cut of ")
     assert person.operations() == [1]
     assert stage.applying.to_json()["sides"] is None
+    ((_, pieces),) = stage.moved
+    assert pieces == set(person.store.edits.get("cut").step.new_roots)
+    assert len(pieces) == 2
 
 
 def test_taking_the_answer_back_withdraws_and_dropping_keeps_the_answer(stage, person):

@@ -72,6 +72,22 @@ def test_a_cut_within_one_supervoxel_is_said_to_be_none(ada):
     assert "share one supervoxel" in refused.step.note
 
 
+@pytest.mark.parametrize(("here", "there", "is_possible"), [(1, 4, True), (1, 3, False)])
+def test_a_supervoxel_that_reaches_over_the_cut_counts_where_nearly_all_of_it_is(
+    ada, here, there, is_possible
+):
+    (a,), (b,) = ada.cut().sides
+    record = ada.store.edits.add(ada.cut(sides=((a, *[b] * here), (b,) * there)))
+    shown = ada.flow().apply(record)
+    if is_possible:
+        assert shown.step.preview.separates
+        assert [[held.point for held in side] for side in shown.anchors] == [[a], [b]]
+    else:
+        assert shown.state is EditState.REFUSED
+        assert "share one supervoxel" in shown.step.note
+    assert ada.operations() == []
+
+
 def test_what_others_changed_is_said_and_applied_only_when_asked_again(ada, ben):
     record = ada.store.edits.add(ada.join())
     theirs = ben.flow()
@@ -170,7 +186,11 @@ class TestUndo:
         last = flow.apply(flow.take_back(ada.store.edits.get("join")))
         assert last.state is EditState.APPLIED
         assert ada.operations() == [1, 2, 3, 4]
-        assert ada.store.edits.operations(ada.dataset) == {"join": [1, 2, 3, 4]}
+        (told,) = ada.store.edits.operations(ada.dataset).values()
+        assert [(o.number, o.kind.value) for o in told.made] == [
+            (1, "join"), (2, "undo"), (3, "redo"), (4, "undo"),
+        ]  # fmt: skip
+        assert told.in_force is None
 
     def test_own_edits_are_undone_one_after_the_other(self, ada):
         flow = ada.flow()

@@ -9,7 +9,7 @@ that were there before, and what each of those was asked for (``lineage_graph_mu
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,8 @@ _REACHES_NM = (300.0, 800.0, 2000.0)
 """How far round a site its two sides are looked for, one after the other."""
 _MOST_ANCHORS = 4
 """Supervoxels that hold one side of a cut."""
+_MOSTLY = 4
+"""So many times as many points of a supervoxel must lie on one side of a cut as on the other."""
 _SHOWN_NM, _MOST_SHOWN = 1200.0, 120
 _SKEW = timedelta(minutes=10)
 """By how much the server's clock and ours may differ."""
@@ -354,7 +356,7 @@ class CaveEditor:
         reach = float(np.abs(places - np.array(tuple(point))).max()) + max(self._resolution)
         box, parts = self._parts(BoxVx.around(point, reach, self._resolution))
         owner = self._graph_owner(parts)
-        found: list[dict[int, PointNm]] = [{}, {}]
+        found: list[dict[int, list[PointNm]]] = [{}, {}]
         for side, points in zip(found, sides, strict=True):
             # what lies nearest to the cut holds it best
             for at in sorted(points, key=point.distance_nm):
@@ -364,22 +366,14 @@ class CaveEditor:
                     continue
                 part = int(parts[index])
                 if part != BACKGROUND and owner.get(part) == segment:
-                    side.setdefault(part, at)
-        both = found[0].keys() & found[1].keys()
-        anchors = [
-            tuple(
-                Anchor(SegmentId(part), at)
-                for part, at in list(side.items())[: _MOST_ANCHORS + len(both)]
-                if part not in both
-            )[:_MOST_ANCHORS]
-            for side in found
-        ]
+                    side.setdefault(part, []).append(at)
+        anchors = _held_by(found[0], found[1]), _held_by(found[1], found[0])
         if not all(anchors):
             raise SegmentNotFoundError(
                 "The graph cannot be cut there: the two sides share one supervoxel, its smallest "
                 "part. The answer is kept as a label."
             )
-        return anchors[0], anchors[1]
+        return anchors
 
     def _graph_owner(self, parts: NDArray[np.uint64]) -> dict[int, SegmentId]:
         ids = [int(i) for i in np.unique(parts) if i]
@@ -439,6 +433,22 @@ _WORDS = {
 
 def _known(text: str) -> str:
     return next((part for part in _WORDS if part in text), "")
+
+
+def _held_by(
+    side: Mapping[int, list[PointNm]], other: Mapping[int, list[PointNm]]
+) -> tuple[Anchor, ...]:
+    """Supervoxels that hold one side of a cut, the nearest to it first.
+
+    Args:
+        side: Points of this side by the supervoxel that they lie in, nearest first.
+        other: Those of the other side.
+    """
+    own = [part for part in side if part not in other]
+    if not own:
+        # a supervoxel seldom ends right where the cut does: one that is nearly all here will do
+        own = [p for p, points in side.items() if len(points) >= _MOSTLY * len(other[p])]
+    return tuple(Anchor(SegmentId(part), side[part][0]) for part in own[:_MOST_ANCHORS])
 
 
 def _has(node: dict[str, Any]) -> bool:

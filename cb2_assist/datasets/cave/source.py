@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,8 @@ _VOLUME_KEYS = ("@type", "type", "data_type", "num_channels", "scales")
 _PARTS_TRIED = 12
 """Parts of a segment in which a voxel of it is looked for."""
 _HEIRS_NAMED = 8
+_DRAWN_KEPT = 64
+"""Large objects of which it is remembered where they are drawn."""
 
 
 class CaveSource:
@@ -80,6 +83,7 @@ class CaveSource:
         self._finest = Resolution(*map(float, connection.graph_info["scales"][0]["resolution"]))
         self._at = at
         self._asked_at: PointNm | None = None
+        self._drawn_in: OrderedDict[SegmentId, BoxVx] = OrderedDict()
         self._lock = threading.Lock()
         self._editor = CaveEditor(
             connection, self._graph, self._parts_in, self._voxels.resolution, self._advance
@@ -380,10 +384,22 @@ class CaveSource:
         except DatasetError:
             return None
 
+    def look_at(self, point: PointNm) -> bool:
+        """See `NearSource`: within the middle half of what is drawn nothing needs to change."""
+        self._asked_at = point
+        at = point.to_voxel(self._finest)
+        with self._lock:
+            drawn = self._drawn_in.items()
+            outside = [s for s, box in drawn if not _middle_half(box).contains(at)]
+            for segment in outside:  # what is still shown is asked for again
+                del self._drawn_in[segment]
+        return bool(outside)
+
     def _drawn(self, segment: SegmentId) -> BoxVx | None:
         """Where the viewer draws the surface of a large object; None is everywhere.
 
-        Around the place that was asked about last, as much as `MOST_DRAWN_PARTS` allow.
+        Around the place that was looked at or asked about last, as much as `MOST_DRAWN_PARTS`
+        allow.
         """
         parts = self._graph.parts(segment)
         if len(parts) <= MOST_DRAWN_PARTS:
@@ -396,6 +412,11 @@ class CaveSource:
             sides = zip(wider.lo, wider.hi, shape.chunk, strict=True)
             lo, hi = zip(*((a - c, b + c) for a, b, c in sides), strict=True)
             wider = BoxVx(PointVoxel(*lo), PointVoxel(*hi))
+        with self._lock:
+            self._drawn_in[segment] = box
+            self._drawn_in.move_to_end(segment)
+            while len(self._drawn_in) > _DRAWN_KEPT:
+                self._drawn_in.popitem(last=False)
         return box.clip(_scaled(self.bounds, self.resolution, self._finest))
 
     def _time(self) -> datetime:
@@ -510,6 +531,14 @@ def _scaled(box: BoxVx, have: Resolution, want: Resolution) -> BoxVx:
     lo = [int(np.floor(a * h / w + 1e-6)) for a, h, w in zip(box.lo, have, want, strict=True)]
     hi = [int(np.ceil(b * h / w - 1e-6)) for b, h, w in zip(box.hi, have, want, strict=True)]
     return BoxVx(PointVoxel(*lo), PointVoxel(*hi))
+
+
+def _middle_half(box: BoxVx) -> BoxVx:
+    """Half of a box along each axis, about its middle; at least one voxel."""
+    sides = list(zip(box.lo, box.hi, strict=True))
+    lo = PointVoxel(*(a + (b - a) // 4 for a, b in sides))
+    hi = PointVoxel(*(max(b - (b - a) // 4, a + (b - a) // 4 + 1) for a, b in sides))
+    return BoxVx(lo, hi)
 
 
 def _nearest(
