@@ -25,7 +25,7 @@ from cb2_assist.learning.progress_log import EVERY_STEPS, History, Means, Pace
 from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
 from cb2_assist.learning.teacher import opinions
 from cb2_assist.learning.train import Examples, Per, Rows, per_of, step_draws, step_loss, step_rows
-from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.network import MultiTaskViT, NetworkSpec, check_plain
 
 Say = Callable[[str], None]
 _FIRST_STAGE, _TEACHER = "first_stage.safetensors", "second_opinion.safetensors"
@@ -74,7 +74,7 @@ class Trainer:
         self.say = say if team.lead else _silent
         torch.manual_seed(recipe.seed)
         self.net = MultiTaskViT(spec)
-        check_encoder(self.net)
+        check_plain(self.net.encoder, spec.encoder)
         self.net.to(team.device)
         self.optimizer = make_optimizer(self.net, recipe)
         self.step = 0
@@ -366,27 +366,6 @@ class Trainer:
         net = MultiTaskViT(self.net.spec).to(self.team.device)
         net.load_state_dict(self.average.weights)
         return net.eval()
-
-
-def check_encoder(net: MultiTaskViT) -> None:
-    """Refuse encoders that the network would misread.
-
-    Raises:
-        ModelError: It is no plain vision transformer with one class token that has a position.
-    """
-    encoder = net.encoder
-    place, token = getattr(encoder, "pos_embed", None), getattr(encoder, "cls_token", None)
-    plain = isinstance(getattr(encoder, "blocks", None), nn.Sequential)
-    if token is None or place is None or not plain or place.ndim != 3:
-        fits = False
-    else:
-        fits = tuple(place.shape[:2]) == (1, encoder.patch_embed.num_patches + 1)
-    if not fits:
-        raise ModelError(
-            f"{net.spec.encoder} is no plain vision transformer with one class token and learnt "
-            "positions, which is what the network is built on. Take e.g. vit_small_patch16_224 or "
-            "vit_base_patch16_224."
-        )
 
 
 def _silent(_text: str) -> None:
