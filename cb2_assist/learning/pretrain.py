@@ -15,6 +15,7 @@ from cb2_assist import __version__
 from cb2_assist.core.channels import VIEW_SIZE_PX
 from cb2_assist.core.errors import DatasetError, UsageError
 from cb2_assist.datasets.local import open_dataset_file
+from cb2_assist.learning.licences import licence_note
 from cb2_assist.learning.pretrain_sites import (
     GUARD_NM,
     HELD_OUT,
@@ -30,9 +31,6 @@ from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.masked import MaskedSpec
 from cb2_assist.model.predictor import choose_device
 from cb2_assist.model.start import save_start
-
-LICENCE_UNKNOWN = "unknown"
-"""What a dataset file without a licence says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +78,6 @@ def run_pretraining(plan: PretrainPlan, say: Callable[[str], None]) -> Path | No
     whole = save_start(plan.out, trainer.net, card)
     say(f"encoder of {whole['weights']['bytes']} bytes in {plan.out}; {_told(card['held_out'])}")
     return plan.out
-
-
-def licence_note(sources: Sequence[dict[str, Any]]) -> str | None:
-    """What must be said where the licence of data is not known; None: all are."""
-    names = [str(s["name"]) for s in sources if s["licence"] in ("", LICENCE_UNKNOWN)]
-    if not names:
-        return None
-    return (
-        f"the licence of {', '.join(names)} is not stated, so the weights' card cannot state it; "
-        "find it out before you share them (licence = in dataset.toml)"
-    )
 
 
 def _check(plan: PretrainPlan) -> None:

@@ -26,6 +26,7 @@ from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
 from cb2_assist.learning.teacher import opinions
 from cb2_assist.learning.train import Examples, Per, Rows, per_of, step_draws, step_loss, step_rows
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec, check_plain
+from cb2_assist.model.start import Start
 
 Say = Callable[[str], None]
 _FIRST_STAGE, _TEACHER = "first_stage.safetensors", "second_opinion.safetensors"
@@ -94,6 +95,17 @@ class Trainer:
         self.net.feature_std.copy_(torch.from_numpy(std.astype(np.float32)))
         for k in ("feature_mean", "feature_std"):
             self.average.weights[k] = self.net.state_dict()[k].clone()
+
+    def start_from(self, start: Start) -> None:
+        """Put a pretrained encoder in place of the random one; for a run at its first step.
+
+        Raises:
+            ModelError: It is of another encoder, image size or shape.
+        """
+        start.apply(self.net)
+        state = self.net.state_dict()
+        for k in start.weights:
+            self.average.weights[k] = state[k].detach().clone()
 
     def fit_graph(self, data: Examples) -> None:
         """Fit the graph's first stage, or take what an earlier call kept in the folder.
@@ -194,7 +206,8 @@ class Trainer:
         """Go on from the folder's checkpoint, if there is one.
 
         Raises:
-            ModelError: The checkpoint cannot be read, or is of another network or optimiser.
+            ModelError: The checkpoint cannot be read, or is of another network or optimiser, or
+                started from other weights.
         """
         path = self.folder / "checkpoint.safetensors"
         if not path.is_file():
@@ -213,7 +226,14 @@ class Trainer:
                 f"{path} was made with another network ({meta['network']}). Give another --out, "
                 "or delete the folder to start again."
             )
-        if json.loads(meta["recipe"]) != recipe_json(self.recipe):
+        before = json.loads(meta["recipe"])
+        if before.get("init_from", "") != self.recipe.init_from:
+            raise ModelError(
+                f"{path} started from {_named(before.get('init_from', ''))}, now wanted is "
+                f"{_named(self.recipe.init_from)}. Give the same --init-from, another --out, or "
+                "delete the folder to start again."
+            )
+        if before != recipe_json(self.recipe):
             self.say(f"going on with another recipe than the checkpoint's {meta['recipe']}")
         state = self.optimizer.state_dict()
         order = [p for group in state["param_groups"] for p in group["params"]]
@@ -366,6 +386,10 @@ class Trainer:
         net = MultiTaskViT(self.net.spec).to(self.team.device)
         net.load_state_dict(self.average.weights)
         return net.eval()
+
+
+def _named(init_from: str) -> str:
+    return f"a pretrained encoder of SHA-256 {init_from[:12]}…" if init_from else "random weights"
 
 
 def _silent(_text: str) -> None:
