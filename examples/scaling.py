@@ -168,7 +168,7 @@ def judge(net: MultiTaskViT, part: Part, at: NDArray[np.int64], kind: str) -> ND
     for i in range(0, len(at), 16):
         rows = at[i : i + 16]
         n = len(rows)
-        geometry, em = np.zeros((0, 7, 112, 112), np.float32), np.zeros((0, 3, 112, 112))
+        geometry, em = (np.zeros((0, *x.shape[2:]), np.float32) for x in (part.geometry, part.em))
         views: list[int] = []
         if kind != "em":
             geometry = np.array(part.geometry[rows], np.float32).reshape(-1, *geometry.shape[1:])
@@ -186,7 +186,7 @@ def judge(net: MultiTaskViT, part: Part, at: NDArray[np.int64], kind: str) -> ND
             cls, _ = net.encode_views(
                 torch.from_numpy(geometry),
                 view[: len(geometry)],
-                torch.from_numpy(em.astype(np.float32)),
+                torch.from_numpy(em),
                 view[len(geometry) :],
             )
             logit = decided(net, cls, of, view, torch.from_numpy(part.task[rows]))
