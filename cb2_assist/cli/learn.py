@@ -49,12 +49,18 @@ from cb2_assist.core.errors import UsageError
     type=click.Path(path_type=Path),
     help="Take calibration and base rates from this model, for a final fit on more data.",
 )
+@click.option(
+    "--init-from",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Start from the encoder that pretrain has left in DIR, of the same --encoder and --px.",
+)
 @click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option(
     "--encoder",
     default="vit_tiny_patch16_224",
     show_default=True,
-    help="Any plain vision transformer of timm, e.g. vit_base_patch16_224; not pretrained.",
+    help="Any plain vision transformer of timm, e.g. vit_base_patch16_224.",
 )
 @click.option(
     "--px", type=click.IntRange(14), default=112, show_default=True, help="Image size; divides 224."
@@ -124,6 +130,7 @@ def train(
     folds: int | None,
     voxel_nm: tuple[float, float, float] | None,
     calibration_from: Path | None,
+    init_from: Path | None,
     epochs: int,
     encoder: str,
     px: int,
@@ -175,6 +182,7 @@ def train(
             folds=folds or 0,
             voxel_nm=voxel_nm,
             calibration_from=calibration_from,
+            init_from=init_from,
             device=device,
             minutes=minutes,
             recipe=recipe,

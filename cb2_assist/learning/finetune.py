@@ -328,7 +328,9 @@ class _Run:
     def _card(self, scales: Document, told: Document) -> Document:
         plan, parent = self.plan, self.model.card
         carried: Document = {
-            k: parent[k] for k in ("trained_on", "views_by_species", "limits") if k in parent
+            k: parent[k]
+            for k in ("trained_on", "pretraining", "views_by_species", "limits")
+            if k in parent
         }
         return {
             **carried,

@@ -49,6 +49,8 @@ class Recipe:
     """Learning rate of each encoder block over that of the block after it."""
     amp: str = "off"
     """``bf16`` runs the network in bfloat16 where that is safe; weights stay float32."""
+    init_from: str = ""
+    """SHA-256 of the pretrained encoder that the run starts from; empty: random weights."""
     quotas: Mapping[str, float] = field(default_factory=dict)
     """Least share of a sample type in the weight of its task's negatives; see `quota_weights`."""
 

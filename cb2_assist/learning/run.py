@@ -36,6 +36,7 @@ from cb2_assist.learning.cross_fit import (
 )
 from cb2_assist.learning.distributed import Team, team
 from cb2_assist.learning.examples import Volume, cut_answer, pure_bodies
+from cb2_assist.learning.licences import licence_note
 from cb2_assist.learning.metrics import figures
 from cb2_assist.learning.ood_chimera import chimeras
 from cb2_assist.learning.ood_fit import choose, fit_reference
@@ -58,6 +59,7 @@ from cb2_assist.model.checkpoint import MAX_BYTES, save_model
 from cb2_assist.model.network import MultiTaskViT, NetworkSpec
 from cb2_assist.model.ood.reference import OodReference
 from cb2_assist.model.predictor import choose_device
+from cb2_assist.model.start import Start, read_start
 from cb2_assist.settings import SEARCH_RADIUS_NM
 from cb2_assist.views.site import build_window
 
@@ -88,6 +90,7 @@ class Plan:
         voxel_nm: Edges along x, y, z. The volumes are learnt from as a microscope with such voxels
             would give them (`shifts.sections`); planes stay those of the datasets. None: as they
             are.
+        init_from: Folder of `pretrain` whose encoder the networks start from; None: random weights.
         calibration_from: A model whose scales, base rates and choice of distance are taken over:
             the final fit includes the validation slab and cannot be calibrated on it.
     """
@@ -103,6 +106,7 @@ class Plan:
     folds: int = 0
     voxel_nm: tuple[float, float, float] | None = None
     calibration_from: Path | None = None
+    init_from: Path | None = None
     device: str = "auto"
     minutes: float = 60.0
     recipe: Recipe = field(default_factory=Recipe)
@@ -121,16 +125,23 @@ def run_training(plan: Plan, say: Say) -> Path | None:
 
     Raises:
         DatasetError: A dataset cannot be read, or has no truth.
-        ModelError: The encoder cannot be used.
+        ModelError: The encoder cannot be used, or what it is to start from does not fit it.
         UsageError: The slabs overlap, or the recipe makes no sense.
     """
     _check(plan)
+    start = None if plan.init_from is None else read_start(plan.init_from)
+    if start is not None:
+        start.check(plan.network)
+        plan = replace(plan, recipe=replace(plan.recipe, init_from=start.sha256))
     with team(choose_device(plan.device)) as us:
-        return _train_together(plan, us, say)
+        return _train_together(plan, start, us, say)
 
 
-def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
+def _train_together(plan: Plan, start: Start | None, us: Team, say: Say) -> Path | None:
     volumes, sources = _volumes(plan)
+    note = licence_note([*sources, *([] if start is None else start.card["data"])])
+    if note and us.lead:
+        say(note)
     if any(max(e) > _THICK * min(e) for e in (plan.voxel_nm or v.resolution for v in volumes)):
         plan = replace(plan, recipe=_flat_turns(plan.recipe))
     # the lead renders what is missing; the others open what it made
@@ -147,16 +158,13 @@ def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
     folds: list[Fold] = []
     for k, slab in enumerate(slabs(training, plan.folds) if plan.folds else ()):
         left = plan.minutes - (time.monotonic() - started) / 60
-        fold = _fold(plan, k, slab, training, us, left, say)
+        fold = _fold(plan, k, slab, training, start, us, left, say)
         if fold is None:
             return None
         folds.append(fold)
     data = Examples(training, plan.recipe.quotas)
     trainer = Trainer(plan.out, plan.network, plan.recipe, us, say)
-    if not trainer.resume():
-        trainer.fit_scale(data)
-    trainer.fit_graph(data)
-    trainer.fit_teacher(data)
+    _begin(trainer, data, start)
 
     def watch(net: MultiTaskViT, epoch: int) -> dict[str, Any]:
         found = validate(net, validation)
@@ -171,7 +179,7 @@ def _train_together(plan: Plan, us: Team, say: Say) -> Path | None:
     if not done:
         say(f"time is up at step {trainer.step}; the same command goes on from here")
         return None
-    return _finish(plan, trainer, training, validation, folds, volumes, sources, say)
+    return _finish(plan, trainer, training, validation, folds, volumes, sources, start, say)
 
 
 def _fold(
@@ -179,6 +187,7 @@ def _fold(
     k: int,
     slab: Slab,
     training: Sequence[Part],
+    start: Start | None,
     us: Team,
     minutes: float,
     say: Say,
@@ -190,10 +199,7 @@ def _fold(
     trainer = Trainer(folder, plan.network, plan.recipe, us, lambda text: say(f"{name}: {text}"))
     rows = [slab.learnt(p) for p in training]
     data = Examples(training, plan.recipe.quotas, rows)
-    if not trainer.resume():
-        trainer.fit_scale(data)
-    trainer.fit_graph(data)
-    trainer.fit_teacher(data)
+    _begin(trainer, data, start)
     if not trainer.run(data, minutes=minutes):
         say(f"{name}: time is up at step {trainer.step}; the same command goes on from here")
         return None
@@ -205,6 +211,16 @@ def _fold(
         mixed=_CHIMERAS,
         seed=plan.recipe.seed,
     )
+
+
+def _begin(trainer: Trainer, data: Examples, start: Start | None) -> None:
+    """Go on with a run, or begin it from random weights or a pretrained encoder."""
+    if not trainer.resume():
+        if start is not None:
+            trainer.start_from(start)
+        trainer.fit_scale(data)
+    trainer.fit_graph(data)
+    trainer.fit_teacher(data)
 
 
 def _flat_turns(recipe: Recipe) -> Recipe:
@@ -338,6 +354,7 @@ def _finish(
     folds: Sequence[Fold],
     volumes: Sequence[Volume],
     sources: Sequence[dict[str, str]],
+    start: Start | None,
     say: Say,
 ) -> Path:
     network = trainer.averaged()
@@ -366,6 +383,9 @@ def _finish(
             "head is not trained."
         ),
     }
+    if start is not None:
+        # whole, with every licence: the weights are made from that data, too
+        card["pretraining"] = start.card
     if plan.calibration_from:
         earlier = check_card(plan.calibration_from)
         for key in ("calibration", "base_rates", "validation"):

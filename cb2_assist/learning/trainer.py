@@ -25,7 +25,8 @@ from cb2_assist.learning.progress_log import EVERY_STEPS, History, Means, Pace
 from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
 from cb2_assist.learning.teacher import opinions
 from cb2_assist.learning.train import Examples, Per, Rows, per_of, step_draws, step_loss, step_rows
-from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.network import MultiTaskViT, NetworkSpec, check_plain
+from cb2_assist.model.start import Start
 
 Say = Callable[[str], None]
 _FIRST_STAGE, _TEACHER = "first_stage.safetensors", "second_opinion.safetensors"
@@ -74,7 +75,7 @@ class Trainer:
         self.say = say if team.lead else _silent
         torch.manual_seed(recipe.seed)
         self.net = MultiTaskViT(spec)
-        check_encoder(self.net)
+        check_plain(self.net.encoder, spec.encoder)
         self.net.to(team.device)
         self.optimizer = make_optimizer(self.net, recipe)
         self.step = 0
@@ -94,6 +95,17 @@ class Trainer:
         self.net.feature_std.copy_(torch.from_numpy(std.astype(np.float32)))
         for k in ("feature_mean", "feature_std"):
             self.average.weights[k] = self.net.state_dict()[k].clone()
+
+    def start_from(self, start: Start) -> None:
+        """Put a pretrained encoder in place of the random one; for a run at its first step.
+
+        Raises:
+            ModelError: It is of another encoder, image size or shape.
+        """
+        start.apply(self.net)
+        state = self.net.state_dict()
+        for k in start.weights:
+            self.average.weights[k] = state[k].detach().clone()
 
     def fit_graph(self, data: Examples) -> None:
         """Fit the graph's first stage, or take what an earlier call kept in the folder.
@@ -194,7 +206,8 @@ class Trainer:
         """Go on from the folder's checkpoint, if there is one.
 
         Raises:
-            ModelError: The checkpoint cannot be read, or is of another network or optimiser.
+            ModelError: The checkpoint cannot be read, or is of another network or optimiser, or
+                started from other weights.
         """
         path = self.folder / "checkpoint.safetensors"
         if not path.is_file():
@@ -213,7 +226,14 @@ class Trainer:
                 f"{path} was made with another network ({meta['network']}). Give another --out, "
                 "or delete the folder to start again."
             )
-        if json.loads(meta["recipe"]) != recipe_json(self.recipe):
+        before = json.loads(meta["recipe"])
+        if before.get("init_from", "") != self.recipe.init_from:
+            raise ModelError(
+                f"{path} started from {_named(before.get('init_from', ''))}, now wanted is "
+                f"{_named(self.recipe.init_from)}. Give the same --init-from, another --out, or "
+                "delete the folder to start again."
+            )
+        if before != recipe_json(self.recipe):
             self.say(f"going on with another recipe than the checkpoint's {meta['recipe']}")
         state = self.optimizer.state_dict()
         order = [p for group in state["param_groups"] for p in group["params"]]
@@ -368,25 +388,8 @@ class Trainer:
         return net.eval()
 
 
-def check_encoder(net: MultiTaskViT) -> None:
-    """Refuse encoders that the network would misread.
-
-    Raises:
-        ModelError: It is no plain vision transformer with one class token that has a position.
-    """
-    encoder = net.encoder
-    place, token = getattr(encoder, "pos_embed", None), getattr(encoder, "cls_token", None)
-    plain = isinstance(getattr(encoder, "blocks", None), nn.Sequential)
-    if token is None or place is None or not plain or place.ndim != 3:
-        fits = False
-    else:
-        fits = tuple(place.shape[:2]) == (1, encoder.patch_embed.num_patches + 1)
-    if not fits:
-        raise ModelError(
-            f"{net.spec.encoder} is no plain vision transformer with one class token and learnt "
-            "positions, which is what the network is built on. Take e.g. vit_small_patch16_224 or "
-            "vit_base_patch16_224."
-        )
+def _named(init_from: str) -> str:
+    return f"a pretrained encoder of SHA-256 {init_from[:12]}…" if init_from else "random weights"
 
 
 def _silent(_text: str) -> None:

@@ -84,30 +84,62 @@ def import_timm() -> ModuleType:
 _KEEP: list[torch.library.Library] = []
 
 
+def timm_encoder(name: str, image_px: int, stochastic_depth: float) -> nn.Module:
+    """A vision transformer of timm that reads geometry views, with random weights.
+
+    Raises:
+        ModelError: timm has no such network, or not at this size.
+    """
+    try:
+        encoder: nn.Module = import_timm().create_model(
+            name,
+            pretrained=False,
+            img_size=image_px,
+            in_chans=len(GeometryChannel),
+            num_classes=0,
+            drop_path_rate=stochastic_depth,
+            dynamic_img_size=False,  # some default to patches that stay an image
+        )
+    except (RuntimeError, ValueError, TypeError) as e:
+        raise ModelError(
+            f"timm cannot build {name!r} at {image_px} px: {e}. "
+            "The card's encoder must be a timm vision transformer."
+        ) from e
+    return encoder
+
+
+def check_plain(encoder: nn.Module, name: str) -> None:
+    """Refuse encoders that the network would misread.
+
+    Raises:
+        ModelError: It is no plain vision transformer with one class token that has a position.
+    """
+    place, token = getattr(encoder, "pos_embed", None), getattr(encoder, "cls_token", None)
+    plain = isinstance(getattr(encoder, "blocks", None), nn.Sequential)
+    patches = getattr(getattr(encoder, "patch_embed", None), "num_patches", None)
+    if token is None or place is None or patches is None or not plain or place.ndim != 3:
+        fits = False
+    else:
+        fits = tuple(place.shape[:2]) == (1, patches + 1)
+    if not fits:
+        raise ModelError(
+            f"{name} is no plain vision transformer with one class token and learnt "
+            "positions, which is what the network is built on. Take e.g. vit_small_patch16_224 or "
+            "vit_base_patch16_224."
+        )
+
+
 class MultiTaskViT(nn.Module):
     """The network. Inputs are what `model.inputs` makes of a view stack."""
 
+    encoder: Any
     feature_mean: Tensor
     feature_std: Tensor
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        try:
-            self.encoder = import_timm().create_model(
-                spec.encoder,
-                pretrained=False,
-                img_size=spec.image_px,
-                in_chans=len(GeometryChannel),
-                num_classes=0,
-                drop_path_rate=spec.stochastic_depth,
-                dynamic_img_size=False,  # some default to patches that stay an image
-            )
-        except (RuntimeError, ValueError, TypeError) as e:
-            raise ModelError(
-                f"timm cannot build {spec.encoder!r} at {spec.image_px} px: {e}. "
-                "The card's encoder must be a timm vision transformer."
-            ) from e
+        self.encoder = timm_encoder(spec.encoder, spec.image_px, spec.stochastic_depth)
         D = int(self.encoder.embed_dim)
         geometry = self.encoder.patch_embed.proj
         self.em_patches = nn.Conv2d(len(EmChannel), D, geometry.kernel_size, geometry.stride)

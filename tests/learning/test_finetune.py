@@ -29,6 +29,7 @@ from cb2_assist.model.predictor import Predictor
 from cb2_assist.views.surroundings import CONTACT_NAMES, MEASURED_NAMES, SHAPE
 
 LABELS = 40
+PRETRAINING = {"data": [{"name": "elsewhere", "licence": "CC BY-NC 4.0"}]}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,11 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> str:
 def tuned(
     labels: str, tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Plan, dict]:
-    plan = Plan(Source(labels=labels), tiny_model_folder, tmp_path_factory.mktemp("run") / "out")
+    model, out = (tmp_path_factory.mktemp("run") / n for n in ("model", "out"))
+    shutil.copytree(tiny_model_folder, model)
+    card = json.loads((model / "card.json").read_text())
+    (model / "card.json").write_text(json.dumps(card | {"pretraining": PRETRAINING}))
+    plan = Plan(Source(labels=labels), model, out)
     return plan, run_finetune(plan, str)
 
 
@@ -100,6 +105,7 @@ def test_the_card_says_what_the_model_was_made_from_and_under_which_licences(
     assert card["parent"] == {"name": "tiny", "sha256": check_card(tiny_model_folder).sha256}
     wanted = {"name": "demo", "version": "v1", "species": "fly", "licence": "CC-BY-4.0"}
     assert card["data"] == [{**wanted, "labels": LABELS}]
+    assert card["pretraining"] == PRETRAINING
     assert card["finetune"]["verdict"]["is"] == "better"
     assert card["calibration"]["join"]["n"] == card["finetune"]["labels"]["n_learnt"]
     assert card["base_rates"] == check_card(tiny_model_folder).card["base_rates"]
