@@ -36,7 +36,7 @@ from cb2_assist.learning.prepare import (
     volume_examples,
 )
 from cb2_assist.model.checkpoint import load_model
-from cb2_assist.model.encoders import BACKENDS
+from cb2_assist.model.encoders import BACKENDS, CompiledEncoder
 from cb2_assist.model.inputs import NetworkInput
 from cb2_assist.model.network import N_TOKENS, N_VIEWS, MultiTaskViT
 from cb2_assist.model.predictor import Predictor
@@ -90,9 +90,11 @@ def _patches(images: Tensor, size: int) -> Tensor:
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def ways(model: Path, threads: int) -> Iterator[tuple[str, Predictor]]:
+def ways(model: Path, threads: int, *, compiled: bool) -> Iterator[tuple[str, Predictor]]:
     """Each way by name; those whose package is not installed are left out, and said."""
     for backend in BACKENDS:
+        if backend == CompiledEncoder.backend and not compiled:
+            continue
         try:
             yield backend, Predictor.open(model, "cpu", threads, backend)
         except ModelError as e:
@@ -212,10 +214,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=resource_dir("models") / DEFAULT_MODEL)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--most", type=int, default=10**6, help="decisions of each question")
+    parser.add_argument("--compiled", action="store_true", help="torch-compiled, too: minutes more")
     given = parser.parse_args()
     try:
         asked = list(parts(given.dataset, given.out, given.model, (given.from_z, given.to_z)))
-        predictors = dict(ways(given.model, given.threads))
+        predictors = dict(ways(given.model, given.threads, compiled=given.compiled))
         calibrator = calibrator_from_card(next(iter(predictors.values())).model.card)
         for kind, part in asked:
             logits, seconds = measured(part, kind, predictors, given.most)
