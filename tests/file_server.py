@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote
 
 from cb2_assist.datasets.serving import resolve
+
+S = TypeVar("S", bound=ThreadingHTTPServer)
 
 
 class FileServer(ThreadingHTTPServer):
@@ -58,8 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(root: Path) -> Iterator[FileServer]:
-    server = FileServer(root)
+def running(server: S) -> Iterator[S]:
+    """Answers, in a thread of its own, until the block ends."""
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -68,3 +71,9 @@ def served(root: Path) -> Iterator[FileServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def served(root: Path) -> Iterator[FileServer]:
+    with running(FileServer(root)) as server:
+        yield server

@@ -143,12 +143,7 @@ def leaves(
             j = beside[q]
             if parent[j] == 0:
                 continue
-            while parent[j] != j:
-                parent[j] = parent[parent[j]]
-                j = parent[j]
-            here = k
-            while parent[here] != here:
-                here = parent[here]
+            j, here = basins.root(parent, j), basins.root(parent, k)
             if j == here:
                 continue
             low, high = (j, here) if band[top[j]] < band[top[here]] else (here, j)
@@ -156,7 +151,7 @@ def leaves(
                 kept[top[low]] = True
             parent[low] = high
     for k in range(1, n + 1):
-        if parent[k] == k and band[top[k]] - 0 >= least:
+        if parent[k] == k and band[top[k]] >= least:
             kept[top[k]] = True
     return np.flatnonzero(kept)
 
@@ -318,20 +313,13 @@ def first_meeting(
             j = beside[rows[i], d]
             if j < 0 or local[j] < 0:
                 continue
-            b = local[j]
-            while parent[b] != b:
-                b = parent[b]
-            a = i
-            while parent[a] != a:
-                a = parent[a]
+            a, b = basins.root(parent, i), basins.root(parent, local[j])
             if a == b:
                 continue
             parent[max(a, b)] = min(a, b)
             for s in range(1, 3):
                 holds[min(a, b), s] |= holds[max(a, b), s]
-        a = i
-        while parent[a] != a:
-            a = parent[a]
+        a = basins.root(parent, i)
         if holds[a, 1] and holds[a, 2]:
             met = i
             break

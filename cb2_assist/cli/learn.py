@@ -319,12 +319,14 @@ def evaluate(
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
+    from cb2_assist.learning.evaluation_report import figure
+
     for task, t in result["tasks"].items():
         sets = t.get("subsets") or {"all": {"model": t}}
         for name, who in sets.items():
             for what, f in who.items():
                 row = ", ".join(
-                    f"{k} {_figure(f[k])}" for k in ("balanced_accuracy", "auroc", "ece15")
+                    f"{k} {figure(f[k])}" for k in ("balanced_accuracy", "auroc", "ece15")
                 )
                 yield f"{task}, {name}, {what}: n {f['n']}, {row}"
     for task, t in result.get("compare", {}).get("tasks", {}).items():
@@ -332,20 +334,13 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
             test, d = t["mcnemar"], t["difference"]["balanced_accuracy"]
             yield (
                 f"{task}, against {result['compare']['second']['name']}: n {t['n']}, "
-                f"balanced_accuracy difference {_figure(d)}, alone right "
+                f"balanced_accuracy difference {figure(d)}, alone right "
                 f"{test['only_first_right']} and {test['only_second_right']}, McNemar p "
                 f"{test['p']:.3g}"
             )
     for title in ("skipped", "unscored", "mismatches"):
         for why, n in result.get(title, {}).items():
             yield f"{title}: {n}: {why}"
-
-
-def _figure(f: dict[str, Any]) -> str:
-    if f["value"] is None:
-        return "none"
-    ends = f["ci95"]
-    return f"{f['value']:.3f}" + ("" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]")
 
 
 @click.command("import-checkpoint")

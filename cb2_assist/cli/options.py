@@ -35,7 +35,7 @@ class Numbers(click.ParamType[tuple[float, ...]]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
-        """The numbers; not a number or endless are some, too."""
+        """As many numbers as the name has parts; ``nan`` and ``inf`` pass."""
         if isinstance(value, tuple):
             return value
         try:

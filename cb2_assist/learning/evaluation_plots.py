@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cb2_assist.core.records import Kind
+from cb2_assist.learning.calibration_metrics import wilson
 from cb2_assist.learning.contract_figures import Ranked
 from cb2_assist.learning.judged import Judged
 from cb2_assist.learning.metrics import at_base_rate
@@ -17,7 +18,6 @@ from cb2_assist.learning.svg_chart import Chart, Curve, svg
 Floats = NDArray[np.float64]
 PLOTS = ("reliability", "roc", "precision-recall")
 BINS = 10
-_Z = 1.96
 
 
 def write_plots(sets: Sequence[Judged], name: str, out: Path) -> list[str]:
@@ -92,16 +92,9 @@ def reliability(judged: Judged, name: str) -> Curve:
     filled = n > 0
     share = np.bincount(bins, answer, BINS)[filled] / n[filled]
     mean = np.bincount(bins, p, BINS)[filled] / n[filled]
-    low, high = wilson(share, n[filled])
+    ends = [wilson(s, k) for s, k in zip(share, n[filled], strict=True)]
+    low, high = np.array(ends).reshape(-1, 2).T
     return Curve(name, mean, share, low, high, dots=True)
-
-
-def wilson(share: Floats, n: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """95 % interval of a share of n (Wilson 1927)."""
-    z2 = _Z**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
-    return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
 def roc(judged: Judged) -> tuple[Floats, Floats]:

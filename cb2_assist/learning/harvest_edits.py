@@ -21,8 +21,7 @@ of merges.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +33,7 @@ from cb2_assist.core.errors import NoAnswerError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Kind, Verdict
 from cb2_assist.datasets.source import Cutout
+from cb2_assist.learning.harvest_contacts import Seam, contacts_of, neighbours
 
 if TYPE_CHECKING:
     from cb2_assist.datasets.cave.history import Edit, Lineage, Operation, Voxel
@@ -47,8 +47,6 @@ NEAR_NM = 2500.0
 """A later cut within this distance casts doubt on an answer (ConnectomeBench2's chain filter)."""
 CONTROLS = 3
 """Most adjacent controls of a merge, as in ConnectomeBench2."""
-LEAST_FACES = 10
-"""Voxel faces of a contact below which a neighbour does not count as touching."""
 _MOST_LATER = 2_000
 """Later edits of an object beyond which they are not looked through."""
 _MOMENT = timedelta(milliseconds=1)
@@ -185,7 +183,7 @@ def _merge(edit: Edit, told: Operation, past: Past, details: Details, rules: Rul
         raise _NotUsableError(CUT_APART)
     cut = past.parts(middle, BOX_NM)
     owners = past.owners(cut.seg, at)
-    contacts = _contacts(cut, owners, {a, b})
+    contacts = contacts_of(cut, owners, {a, b})
     seam = contacts.of(a, b).nearest(middle)
     point = middle if seam is None else seam.point
     common = _common(edit, told, past, touching=seam is not None)
@@ -203,7 +201,7 @@ def _merge(edit: Edit, told: Operation, past: Past, details: Details, rules: Rul
                 _row(common, "junction_control", (made, None), point, after_at, parts, sides=(a, b))
             )
     taken = {a, b, made, *edit.before, *edit.after, 0}
-    for own, other, seam in _neighbours(contacts, taken, middle, edit.number, rules.controls):
+    for own, other, seam in neighbours(contacts, taken, middle, edit.number, rules.controls):
         why = _control_refused(own, other, seam, cut, past, details, rules, owners)
         if why is None:
             parts = _texts((seam.own_part, seam.other_part))
@@ -234,7 +232,7 @@ def _split(edit: Edit, told: Operation, past: Past, details: Details, rules: Rul
     if 0 in now or set(now[:n].tolist()) & set(now[n:].tolist()):
         raise _NotUsableError(REJOINED)
     cut = past.parts(middle, BOX_NM)
-    contacts = _contacts(cut, past.owners(cut.seg, after_at), {sides[0]})
+    contacts = contacts_of(cut, past.owners(cut.seg, after_at), {sides[0]})
     seam = contacts.of(*sides).nearest(middle)
     point = middle if seam is None else seam.point
     common = _common(edit, told, past, touching=seam is not None)
@@ -345,7 +343,7 @@ def _cut_near(
 def _control_refused(
     own: int,
     other: int,
-    seam: _Seam,
+    seam: Seam,
     cut: Cutout,
     past: Past,
     details: Details,
@@ -368,86 +366,6 @@ def _control_refused(
             raise
         return CONTROL_UNKNOWN
     return CONTROL_CUT if near else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Seam:
-    """A voxel face between two objects."""
-
-    point: PointNm
-    own_part: int
-    other_part: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Contacts:
-    """Voxel faces between some objects and others, one a row; points in nm, (n, 3)."""
-
-    own: Ids
-    other: Ids
-    own_part: Ids
-    other_part: Ids
-    point: NDArray[np.float64]
-
-    def of(self, own: int, other: int) -> _Contacts:
-        """Those between two objects, in this order."""
-        rows = (self.own == np.uint64(own)) & (self.other == np.uint64(other))
-        return _Contacts(
-            self.own[rows],
-            self.other[rows],
-            self.own_part[rows],
-            self.other_part[rows],
-            self.point[rows],
-        )
-
-    def nearest(self, to: PointNm) -> _Seam | None:
-        """The face nearest to a point; None without faces."""
-        if not len(self.own):
-            return None
-        k = int(((self.point - np.array(tuple(to))) ** 2).sum(1).argmin())
-        return _Seam(PointNm.of(self.point[k]), int(self.own_part[k]), int(self.other_part[k]))
-
-
-def _contacts(cut: Cutout, owners: Ids, bases: set[int]) -> _Contacts:
-    """Faces between the given objects and any other, background left out."""
-    wanted = np.array(sorted(bases), np.uint64)
-    is_base = np.isin(owners, wanted)
-    size, lo = np.array(tuple(cut.resolution)), np.array(tuple(cut.box.lo))
-    found: list[tuple[Ids, Ids, Ids, Ids, NDArray[np.float64]]] = []
-    for axis in range(3):
-        n = owners.shape[axis]
-        for here, there in ((slice(0, n - 1), slice(1, n)), (slice(1, n), slice(0, n - 1))):
-            a = tuple(here if k == axis else slice(None) for k in range(3))
-            b = tuple(there if k == axis else slice(None) for k in range(3))
-            touch = is_base[a] & (owners[a] != owners[b]) & (owners[b] != 0)
-            voxels = np.argwhere(touch).astype(np.float64) + 0.5
-            # the face lies on the later voxel's lower side
-            voxels[:, axis] += 0.5
-            place = (voxels + lo) * size
-            found.append(
-                (owners[a][touch], owners[b][touch], cut.seg[a][touch], cut.seg[b][touch], place)
-            )
-    return _Contacts(*(np.concatenate(column) for column in zip(*found, strict=True)))
-
-
-def _neighbours(
-    contacts: _Contacts, taken: set[int], middle: PointNm, number: int, most: int
-) -> Iterator[tuple[int, int, _Seam]]:
-    """Objects that touch one of the edited ones: each with the one that it touches, and where.
-
-    At most so many, in an order that depends on nothing but their ids and the edit.
-    """
-    ids, faces = np.unique(contacts.other, return_counts=True)
-    others = [o for o in ids[faces >= LEAST_FACES].tolist() if o not in taken]
-    others.sort(key=lambda o: hashlib.sha256(f"{number}:{o}".encode()).digest())
-    for other in others[:most]:
-        bases = np.unique(contacts.own[contacts.other == np.uint64(other)]).tolist()
-        seams = [(base, contacts.of(base, other).nearest(middle)) for base in bases]
-        own, seam = min(
-            ((b, s) for b, s in seams if s is not None),
-            key=lambda found: found[1].point.distance_nm(middle),
-        )
-        yield own, other, seam
 
 
 def _common(edit: Edit, told: Operation, past: Past, *, touching: bool) -> Row:

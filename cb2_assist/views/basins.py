@@ -12,7 +12,8 @@ from cb2_assist.views.jit import kernel
 
 
 @kernel
-def _root(parent: NDArray[np.int32], i: int) -> int:
+def root(parent: NDArray[np.signedinteger], i: int) -> int:
+    """Who stands for the set that i is in; ways up become shorter."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]
@@ -53,7 +54,7 @@ def flood(
             j = beside[i, d]
             if j < 0 or label[j] == 0:
                 continue
-            roots[found] = _root(parent, label[j])
+            roots[found] = root(parent, label[j])
             if depth[j] > steepest:
                 steepest = depth[j]
                 home = roots[found]
@@ -66,7 +67,7 @@ def flood(
             continue
         label[i] = home
         for k in range(found):
-            a, b = _root(parent, home), _root(parent, roots[k])
+            a, b = root(parent, home), root(parent, roots[k])
             if a == b:
                 continue
             low = min(peak[a], peak[b])
@@ -80,7 +81,7 @@ def flood(
             names += 1
             name[i] = names
     for i in range(n):
-        label[i] = name[_root(parent, label[i])]
+        label[i] = name[root(parent, label[i])]
     return label
 
 
@@ -93,12 +94,12 @@ def components(key: NDArray[np.int32], beside: NDArray[np.int32]) -> tuple[NDArr
         for d in range(1, 6, 2):  # neighbours that come before
             j = beside[i, d]
             if j >= 0 and key[j] == key[i]:
-                a, b = _root(parent, i), _root(parent, j)
+                a, b = root(parent, i), root(parent, j)
                 parent[max(a, b)] = min(a, b)
     label = np.zeros(n, np.int32)
     used = 0
     for i in range(n):
-        r = _root(parent, i)
+        r = root(parent, i)
         if r == i:
             used += 1
             label[i] = used

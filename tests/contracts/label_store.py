@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -42,15 +41,7 @@ def states(store: LabelStore) -> list[tuple[str, str, str]]:
 
 
 class LabelStoreContract:
-    """Subclasses give ``store`` and ``reopen``: a store that was closed and opened again."""
-
-    @pytest.fixture
-    def store(self) -> LabelStore:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def reopen(self) -> Callable[[], LabelStore]:
-        raise NotImplementedError
+    """Their modules have fixtures ``store`` and ``reopen``; see `contracts.reopening`."""
 
     def test_a_new_store_is_empty(self, store: LabelStore) -> None:
         assert list(store.events()) == []

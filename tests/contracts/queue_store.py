@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -76,15 +75,7 @@ def undo(target: int, key: str = "undo") -> NewEvent:
 
 
 class QueueStoreContract:
-    """Subclasses give ``store`` and ``reopen``, as for `LabelStoreContract`."""
-
-    @pytest.fixture
-    def store(self) -> LabelStore:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def reopen(self) -> Callable[[], LabelStore]:
-        raise NotImplementedError
+    """Their modules have fixtures ``store`` and ``reopen``, as for `LabelStoreContract`."""
 
     def test_a_new_queue_is_empty(self, store) -> None:
         assert store.queue.tally(now=NOW) == []

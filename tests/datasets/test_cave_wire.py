@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from caveclient.auth import AuthClient
+from file_server import running
 
 from cb2_assist.core.errors import (
     AssistError,
@@ -62,12 +62,8 @@ def server(monkeypatch) -> Iterator[ThreadingHTTPServer]:
     made = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     made.asked, made.answers = [], [(200, {}, b"{}")]
     made.url = f"http://127.0.0.1:{made.server_port}"
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
+    with running(made):
+        yield made
 
 
 @pytest.fixture
@@ -169,12 +165,8 @@ class TestConnectionsThatTheServerCloses:
         made.asked, made.good_for, made.status = [], 1, 200
         made.daemon_threads = True
         made.url = f"http://127.0.0.1:{made.server_port}"
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
-        thread.start()
-        yield made
-        made.shutdown()
-        made.server_close()
-        thread.join()
+        with running(made):
+            yield made
 
     def test_what_only_reads_is_sent_again_at_once_on_another(self, server, ask):
         ask("/first")

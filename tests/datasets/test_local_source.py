@@ -8,9 +8,8 @@ import re
 import threading
 import time
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
 
+import file_server
 import numpy as np
 import pytest
 from contracts.source import SourceContract
@@ -23,7 +22,6 @@ from cb2_assist.datasets.importer import grid_of
 from cb2_assist.datasets.layer import Layer
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.precomputed import block_mean, write_em, write_segmentation
-from cb2_assist.datasets.serving import resolve
 
 
 def box(lo, hi) -> BoxVx:
@@ -94,44 +92,16 @@ class TestSmallCache(SourceContract):
         return open_dataset_file(path, cache_bytes=1)
 
 
-class DataHandler(BaseHTTPRequestHandler):
-    """Serves a dataset as our server does: `serving.resolve` and a stream."""
-
-    def do_GET(self):
-        found = resolve(self.server.root, unquote(self.path).lstrip("/"))
-        self.send_response(200 if found else 404)
-        body = found.path.read_bytes() if found else b""
-        if found:
-            self.send_header("Content-Type", found.content_type)
-            if found.content_encoding:
-                self.send_header("Content-Encoding", found.content_encoding)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """A dataset file whose volumes are read over HTTP from this machine; its folder has `d`."""
     tmp_path = tmp_path_factory.mktemp("web")
     local = make_dataset(tmp_path / "d", make_volume())
-    server = ThreadingHTTPServer(("127.0.0.1", 0), DataHandler)
-    server.root = local.parent
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    at = f"precomputed://http://127.0.0.1:{server.server_port}"
-    path = tmp_path / "remote.toml"
-    path.write_text(f'[dataset]\nname = "web"\nem = "{at}/em"\nsegmentation = "{at}/seg"\n')
-    yield path
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with file_server.served(local.parent) as server:
+        at = f"precomputed://{server.url}"
+        path = tmp_path / "remote.toml"
+        path.write_text(f'[dataset]\nname = "web"\nem = "{at}/em"\nsegmentation = "{at}/seg"\n')
+        yield path
 
 
 class TestOverHttp(SourceContract):

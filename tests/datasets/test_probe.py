@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+from file_server import running
 
 from cb2_assist.datasets import probe as module
 from cb2_assist.datasets.catalogue import PUBLIC
@@ -32,12 +33,8 @@ def server(monkeypatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setenv("NO_PROXY", "*")
     made = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     made.asked = []
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
+    with running(made):
+        yield made
 
 
 @pytest.fixture

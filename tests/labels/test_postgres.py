@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from contracts.label_store import LabelStoreContract, states
 from contracts.queue_store import ALL, NOW, QueueStoreContract, new_draw, put, take
+from contracts.reopening import reopening
 from label_makers import DATASET, USER, VERSION, decision, queue_item, suggestion
 
 from cb2_assist.core.errors import (
@@ -54,38 +55,16 @@ def store(url: str):
 
 @pytest.fixture
 def reopen(store, url: str):
-    opened = []
-
-    def again():
-        store.close()
-        opened.append(PostgresLabelStore(url))
-        return opened[-1]
-
-    yield again
-    for each in opened:
-        each.close()
+    with reopening(lambda: PostgresLabelStore(url), store) as again:
+        yield again
 
 
 class TestPostgresStore(LabelStoreContract):
-    @pytest.fixture
-    def store(self, url: str):
-        with PostgresLabelStore(url) as opened:
-            yield opened
-
-    @pytest.fixture
-    def reopen(self, reopen):
-        return reopen
+    """In a team's database."""
 
 
 class TestPostgresQueue(QueueStoreContract):
-    @pytest.fixture
-    def store(self, url: str):
-        with PostgresLabelStore(url) as opened:
-            yield opened
-
-    @pytest.fixture
-    def reopen(self, reopen):
-        return reopen
+    """In a team's database."""
 
 
 class TestTables:

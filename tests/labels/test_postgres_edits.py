@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contracts.edit_store import EditStoreContract, edit
+from contracts.reopening import reopening
 
 from cb2_assist.core.errors import LabelError
 from cb2_assist.labels.postgres import PostgresLabelStore
@@ -13,17 +14,8 @@ class TestPostgresEdits(EditStoreContract):
     @pytest.fixture
     def reopen(self, postgres):
         url = postgres.url(postgres.new_schema())
-        opened: list[PostgresLabelStore] = []
-
-        def again() -> PostgresLabelStore:
-            for each in opened:
-                each.close()
-            opened.append(PostgresLabelStore(url))
-            return opened[-1]
-
-        yield again
-        for each in opened:
-            each.close()
+        with reopening(lambda: PostgresLabelStore(url)) as again:
+            yield again
 
 
 @pytest.mark.parametrize(

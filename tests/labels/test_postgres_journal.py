@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from contracts.label_store import LabelStoreContract
+from contracts.reopening import reopening
 from label_makers import DATASET, USER, VERSION, decision, suggestion
 from nursery import Nursery
 from page_fakes import wait_until
@@ -53,21 +54,9 @@ def log(store) -> DecisionLog:
 
 class TestConnected(LabelStoreContract):
     @pytest.fixture
-    def store(self, store):
-        return store
-
-    @pytest.fixture
     def reopen(self, store, url: str, journal: Journal):
-        opened = []
-
-        def again():
-            store.close()
-            opened.append(JournaledStore(PostgresLabelStore(url), journal))
-            return opened[-1]
-
-        yield again
-        for each in opened:
-            each.close()
+        with reopening(lambda: JournaledStore(PostgresLabelStore(url), journal), store) as again:
+            yield again
 
 
 def recorded(url: str) -> list[tuple]:

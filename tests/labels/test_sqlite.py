@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from contracts.label_store import LabelStoreContract
+from contracts.reopening import reopening
 from label_makers import DATASET, USER, decision
 
 from cb2_assist.core.errors import LabelError, LabelFileReadOnlyError, UsageError
@@ -42,28 +43,14 @@ def raw(store):
     conn.close()
 
 
-class TestSqliteStore(LabelStoreContract):
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        return tmp_path / "labels.sqlite"
-
-    @pytest.fixture
-    def store(self, path: Path):
-        with SqliteLabelStore(path) as opened:
-            yield opened
-
-    @pytest.fixture
-    def reopen(self, store, path: Path):
-        opened = []
-
-        def again():
-            store.close()
-            opened.append(SqliteLabelStore(path))
-            return opened[-1]
-
+@pytest.fixture
+def reopen(store, path: Path):
+    with reopening(lambda: SqliteLabelStore(path), store) as again:
         yield again
-        for each in opened:
-            each.close()
+
+
+class TestSqliteStore(LabelStoreContract):
+    """In a SQLite file."""
 
 
 class TestSqliteStoreWithoutLog(TestSqliteStore):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from contracts.edit_store import EditStoreContract, edit
+from contracts.reopening import reopening
 
 from cb2_assist.core.errors import LabelError
 from cb2_assist.labels.schema import EDITS_SINCE, MIGRATIONS, migrate
@@ -16,17 +17,8 @@ from cb2_assist.labels.sqlite import SqliteLabelStore
 class TestSqliteEdits(EditStoreContract):
     @pytest.fixture
     def reopen(self, tmp_path: Path):
-        opened: list[SqliteLabelStore] = []
-
-        def again() -> SqliteLabelStore:
-            for each in opened:
-                each.close()
-            opened.append(SqliteLabelStore(tmp_path / "labels.sqlite"))
-            return opened[-1]
-
-        yield again
-        for each in opened:
-            each.close()
+        with reopening(lambda: SqliteLabelStore(tmp_path / "labels.sqlite")) as again:
+            yield again
 
 
 @pytest.mark.parametrize(

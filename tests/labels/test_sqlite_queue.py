@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from contracts.queue_store import ALL, NOW, QueueStoreContract, put, take
+from contracts.reopening import reopening
 from label_makers import DATASET, USER, VERSION, queue_item, suggestion
 from nursery import Nursery
 
@@ -36,24 +37,14 @@ def store(path: Path):
         yield opened
 
 
-class TestSqliteQueue(QueueStoreContract):
-    @pytest.fixture
-    def store(self, path: Path):
-        with SqliteLabelStore(path) as opened:
-            yield opened
-
-    @pytest.fixture
-    def reopen(self, store, path: Path):
-        opened = []
-
-        def again():
-            store.close()
-            opened.append(SqliteLabelStore(path))
-            return opened[-1]
-
+@pytest.fixture
+def reopen(store, path: Path):
+    with reopening(lambda: SqliteLabelStore(path), store) as again:
         yield again
-        for each in opened:
-            each.close()
+
+
+class TestSqliteQueue(QueueStoreContract):
+    """In a SQLite file."""
 
 
 class TestSqliteQueueWithoutLog(TestSqliteQueue):

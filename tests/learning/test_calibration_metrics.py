@@ -92,6 +92,7 @@ def test_the_bins_of_a_perfect_model_are_covered_and_those_of_a_wrong_one_are_no
 def test_wilson_of_a_known_case():
     # Newcombe (1998), table I: 81 of 263
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0.0, 4) == pytest.approx((0.0, 0.490), abs=1e-3)
 
 
 def test_fewer_effective_labels_widen_the_rows():

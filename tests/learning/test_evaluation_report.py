@@ -16,7 +16,6 @@ from cb2_assist.learning.evaluation_plots import (
     precision_recall,
     reliability,
     roc,
-    wilson,
     write_plots,
 )
 from cb2_assist.learning.evaluation_report import report
@@ -157,12 +156,6 @@ def test_reliability_shows_what_happened_at_each_confidence() -> None:
     assert np.abs(curve.x - curve.y).mean() < 0.1, "these scores are calibrated"
     assert (curve.low < curve.y).all()
     assert (curve.y < curve.high).all()
-
-
-def test_wilson_of_a_known_case() -> None:
-    low, high = wilson(np.array([0.8, 0.0]), np.array([10, 4]))
-    assert low == pytest.approx([0.490, 0.0], abs=1e-3)
-    assert high == pytest.approx([0.943, 0.490], abs=1e-3)
 
 
 def test_plots_are_well_formed_whatever_the_name() -> None:
