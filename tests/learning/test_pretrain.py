@@ -140,7 +140,7 @@ def test_the_loss_on_held_out_sites_falls(sites, tmp_path):
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert history["held_out"][-1]["network"] == after["network"]
     assert history["steps"][-1]["loss"] < history["steps"][0]["loss"]
-    assert "mean of shown" in (tmp_path / "run" / "loss.svg").read_text()
+    assert "mean guess" in (tmp_path / "run" / "loss.svg").read_text()
 
 
 def test_intervals_of_the_loss_resample_cubes_not_sites():
