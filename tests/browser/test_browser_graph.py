@@ -24,8 +24,8 @@ LOADED = """() => {
 
 
 DRAWN_IN_PART = (
-    "import sys, cb2_assist.settings as settings; settings.MOST_DRAWN_PARTS = 1; "
-    "from cb2_assist.cli import main; main(sys.argv[1:])"
+    "import cb2_assist.settings as settings; settings.MOST_DRAWN_PARTS = 1; "
+    "from cb2_assist.cli import main; main()"
 )
 """The program, where any object is a large one."""
 
