@@ -199,6 +199,7 @@ class Walk:
         history = self.source.history
         edits = history.edits(self.root)
         if not edits:
+            yield "latest edit", "none: nobody has edited this object", None
             return
         told = history.operations([edits[-1].number])
         yield "details of the latest edit", edits[-1].number in told, True

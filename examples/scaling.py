@@ -219,6 +219,16 @@ def one_run(
     }
 
 
+def is_there(path: Path, run: Run, steps: int, start: Start | None) -> bool:
+    """Whether a run was made, with as many steps and from the same encoder."""
+    if not path.is_file():
+        return False
+    before = json.loads(path.read_text())
+    if run.start == PRETRAINED and start is not None and before["encoder_sha256"] != start.sha256:
+        return False
+    return run.start == TREES or before["steps"] == steps
+
+
 # --- what came of it
 
 
@@ -387,7 +397,7 @@ def main() -> None:
     until = time.monotonic() + 60 * given.budget_minutes
     for run in jobs(sizes, [RANDOM, *([] if start is None else [PRETRAINED])]):
         path = given.out / "runs" / f"{run.slug}.json"
-        if path.is_file():
+        if is_there(path, run, given.steps, start):
             continue
         if time.monotonic() > until:
             say(f"{given.budget_minutes:g} minutes are used up; the same command goes on")

@@ -184,7 +184,9 @@ def _told(held_out: dict[str, Any]) -> str:
     if not held_out:
         return "no site is held out"
     mine, cheap = (held_out[k]["loss"] for k in ("network", "mean_of_shown"))
+    left = held_out["share_left"]
+    low, high = left["ci95"]
     return (
         f"loss on {held_out['n']} held-out sites {mine:.3f}, of the mean of what is shown "
-        f"{cheap:.3f}"
+        f"{cheap:.3f}: {left['value']:.3f} [{low:.3f}, {high:.3f}] of it is left"
     )

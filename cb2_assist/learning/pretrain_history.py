@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cb2_assist.core.errors import ModelError
-from cb2_assist.learning.progress_log import EVERY_STEPS, HISTORY
-from cb2_assist.learning.svg_lines import Line, line_chart
+from cb2_assist.learning.progress_log import HISTORY
+from cb2_assist.learning.svg_chart import Chart, Curve, svg
 
 
 class PretrainHistory:
@@ -63,17 +63,35 @@ class PretrainHistory:
             self._replace("loss.svg", self._chart())
 
     def _chart(self) -> str:
-        at = np.array([e["step"] for e in self.steps], np.float64)
-        lines = [Line("training", np.array([e["loss"] for e in self.steps]))]
-        if self.held_out:
-            # the value of the last epoch that is over, at each entry of the training curve
-            ends = np.array([e["step"] for e in self.held_out], np.float64)
-            which = np.maximum(np.searchsorted(ends, at, side="right") - 1, 0)
-            for label, key in (("held out", "network"), ("mean of shown", "mean_of_shown")):
-                values = np.array([e[key]["loss"] for e in self.held_out])
-                lines.append(Line(label, values[which]))
-        return line_chart(
-            "Loss of masked modelling", f"entries of up to {EVERY_STEPS} steps", "loss", lines
+        found = {"training (solid)": [(e["step"], e["loss"]) for e in self.steps]}
+        for label, key in (
+            ("held out (dashed)", "network"),
+            ("mean guess (dotted)", "mean_of_shown"),
+        ):
+            found[label] = [(e["step"], e[key]["loss"]) for e in self.held_out]
+        last = self.steps[-1]["step"]
+        # a round number of halves, so that the ticks are round, too
+        top = 0.5 * np.ceil(2 * max(0.1, *(v for line in found.values() for _, v in line)))
+        curves = [
+            Curve(
+                label,
+                np.array([step for step, _ in line]) / last,
+                np.array([value for _, value in line]) / top,
+                dots=not label.startswith("training"),
+            )
+            for label, line in found.items()
+            if line
+        ]
+        return svg(
+            Chart(
+                "Loss of masked modelling",
+                "step",
+                "squared error of hidden patches",
+                curves,
+                note="held-out sites lie at an edge: views hold less",
+                x_ticks=[f"{last * k / 5:.0f}" for k in range(6)],
+                y_ticks=[f"{top * k / 5:.2g}" for k in range(6)],
+            )
         )
 
     def _replace(self, name: str, text: str) -> None:

@@ -32,6 +32,7 @@ HELD_OUT = 0.1
 """Share of the longest side of a volume whose sites are not learnt from."""
 GUARD_NM = 200.0
 """Sites as near as this to the held-out ones are in neither set."""
+BLOCK_NM = 500.0
 _EVERY = 500
 _DONE, _ASKED = "sites.json", "asked.json"
 
@@ -44,12 +45,14 @@ class Sites:
         geometry: float16, (n, 3, 7, px, px), memory-mapped.
         em: uint8, (n, 3, 3, px, px), memory-mapped.
         held_out: bool, (n,).
+        block: int64, (n,): which cube of `BLOCK_NM` it lies in; intervals resample these.
     """
 
     name: str
     geometry: NDArray[np.float16]
     em: NDArray[np.uint8]
     held_out: NDArray[np.bool_]
+    block: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.held_out)
@@ -187,7 +190,9 @@ def render_sites(
         else np.zeros((0, *shape), dtype)
         for k, (dtype, shape) in files.items()
     }
-    return Sites(volume.name, arrays["geometry"], arrays["em"], places.held_out)
+    cubes = np.floor(places.pairs.point_nm / BLOCK_NM).astype(np.int64)
+    block = np.unique(cubes, axis=0, return_inverse=True)[1].ravel()
+    return Sites(volume.name, arrays["geometry"], arrays["em"], places.held_out, block)
 
 
 def _same_request(folder: Path, asked: Mapping[str, Any]) -> None:

@@ -59,7 +59,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Weighted squared errors and weights by channel of `masked.CHANNEL_NAMES`."""
+    """Weighted squared errors and weights, (sites, `masked.CHANNEL_NAMES`)."""
 
     error: Tensor
     weight: Tensor
@@ -67,7 +67,11 @@ class Sums:
     @property
     def by_channel(self) -> Tensor:
         """Mean squared error of each channel."""
-        return self.error / self.weight.clamp(min=1)
+        return self.error.sum(0) / self.weight.sum(0).clamp(min=1)
+
+    def take(self, rows: Tensor) -> Sums:
+        """Some of the sites, by position; one may come several times."""
+        return Sums(self.error[rows], self.weight[rows])
 
     def loss(self, geometry_channels: int) -> Tensor:
         """Mean over channels of each kind of image, then of both kinds."""
@@ -165,4 +169,4 @@ def _sums(net: MaskedViews, batch: Batch, said: tuple[Tensor, Tensor]) -> Sums:
             (said[1], em_value, em_weight, batch.shown.em_hidden),
         )
     ]
-    return Sums(torch.cat([e for e, _ in found]), torch.cat([w for _, w in found]))
+    return Sums(torch.cat([e for e, _ in found], 1), torch.cat([w for _, w in found], 1))

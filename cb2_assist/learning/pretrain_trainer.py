@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ _CHECKPOINT = "checkpoint.safetensors"
 _MOST_HELD_OUT = 1000
 """Held-out sites that are looked at after an epoch."""
 _GEOMETRY = len(GeometryChannel)
+_DRAWS = 500
+"""Resamples behind an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +250,12 @@ class Pretrainer:
     def judged(self) -> dict[str, Any]:
         """Loss on held-out sites beside the mean of the patches that are shown, by channel.
 
-        Always the same sites, views and hidden patches; nothing is mirrored. Empty where no site is
-        held out.
+        Always the same sites, views and hidden patches; nothing is mirrored. Intervals resample
+        the cubes that the sites lie in. Empty where no site is held out.
         """
         if not len(self.held_out):
             return {}
-        sums: dict[str, list[Sums]] = {"network": [], "mean_of_shown": []}
+        found: dict[str, list[Sums]] = {"network": [], "mean_of_shown": []}
         self.net.eval()
         with torch.inference_mode():
             for start in range(0, len(self.held_out), self.recipe.batch):
@@ -267,17 +269,47 @@ class Pretrainer:
                     for place in range(len(rows))
                 ]
                 batch = make_batch(self._of(rows), draws, self.shown, self._device)
-                sums["network"].append(step_sums(self.net, batch))
-                sums["mean_of_shown"].append(cheap_sums(self.net, batch))
-        out: dict[str, Any] = {"n": len(self.held_out)}
-        for name, found in sums.items():
-            whole = Sums(
-                torch.stack([s.error for s in found]).sum(0),
-                torch.stack([s.weight for s in found]).sum(0),
-            )
-            each = whole.by_channel.tolist()
-            out[name] = {
-                "loss": round(float(whole.loss(_GEOMETRY)), 5),
-                "by_channel": {k: round(v, 5) for k, v in zip(CHANNEL_NAMES, each, strict=True)},
-            }
-        return out
+                found["network"].append(step_sums(self.net, batch))
+                found["mean_of_shown"].append(cheap_sums(self.net, batch))
+        sums = {
+            name: Sums(torch.cat([s.error for s in each]), torch.cat([s.weight for s in each]))
+            for name, each in found.items()
+        }
+        return {"n": len(self.held_out), **judgement(sums, self._blocks())}
+
+    def _blocks(self) -> NDArray[np.int64]:
+        """The cube of each held-out site, two volumes' apart."""
+        pairs = np.array([(k, self._parts[k].block[i]) for k, i in self.held_out])
+        return np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
+
+
+def judgement(sums: Mapping[str, Sums], block: NDArray[np.int64]) -> dict[str, Any]:
+    """Losses of network and cheap guess with 95 % intervals, and the share that is left of it.
+
+    Args:
+        sums: Of ``network`` and ``mean_of_shown``, on the same sites.
+        block: Which sites belong together.
+    """
+    members = [np.flatnonzero(block == b) for b in np.unique(block)]
+    rng = np.random.default_rng(0)
+    picks = [np.arange(len(block))]
+    for _ in range(_DRAWS):
+        chosen = rng.integers(0, len(members), len(members))
+        picks.append(np.concatenate([members[k] for k in chosen]))
+    losses = {
+        name: np.array([float(s.take(torch.from_numpy(p)).loss(_GEOMETRY)) for p in picks])
+        for name, s in sums.items()
+    }
+    out: dict[str, Any] = {"cubes": len(members)}
+    for name, s in sums.items():
+        each = zip(CHANNEL_NAMES, s.by_channel.tolist(), strict=True)
+        out[name] = _with_interval(losses[name], "loss") | {
+            "by_channel": {k: round(v, 5) for k, v in each}
+        }
+    left = losses["network"] / np.maximum(losses["mean_of_shown"], 1e-9)
+    return out | {"share_left": _with_interval(left, "value")}
+
+
+def _with_interval(values: NDArray[np.float64], name: str) -> dict[str, Any]:
+    low, high = np.quantile(values[1:], (0.025, 0.975))
+    return {name: round(float(values[0]), 5), "ci95": [round(float(v), 5) for v in (low, high)]}

@@ -208,11 +208,10 @@ def targets(geometry_BCHW: Tensor, em_BCHW: Tensor, patch_px: int) -> tuple[Tens
     return value, weight, em_value, torch.ones_like(em)
 
 
-def channel_losses(said: Tensor, value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of weighted squared errors and of weights by channel: ``(..., C, X)`` to ``(C,)``."""
-    error = weight * (said.float() - value) ** 2
-    over = (*range(error.ndim - 2), error.ndim - 1)
-    return error.sum(over), weight.sum(over)
+def channel_losses(said: Tensor, value_BMCX: Tensor, weight_BMCX: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of weighted squared errors and of weights of each site and channel, both (B, C)."""
+    error = weight_BMCX * (said.float() - value_BMCX) ** 2
+    return error.sum((1, 3)), weight_BMCX.sum((1, 3))
 
 
 def shown_means(value_BPCX: Tensor, weight_BPCX: Tensor, shown_BK: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ LOADED = """() => {
 
 
 DRAWN_IN_PART = (
-    "import sys, cb2_assist.settings as settings; settings.MOST_DRAWN_PARTS = 1; "
-    "from cb2_assist.cli import main; main(sys.argv[1:])"
+    "import cb2_assist.settings as settings; settings.MOST_DRAWN_PARTS = 1; "
+    "from cb2_assist.cli import main; main()"
 )
 """The program, where any object is a large one."""
 
@@ -87,7 +87,8 @@ def test_a_graph_is_shown_asked_about_and_decided_on(browser, graph) -> None:
     assert tab.rows.count() >= 1, tab.status
     state = tab.viewer_state()
     assert shown["segment"] in state["segments"]
-    # its supervoxels are coloured as one, and its mesh is drawn
+    # its supervoxels are coloured as one, where the camera is; a suggestion has led it away
+    look_at_z(tab, 60)
     tab.until(
         """([part, root]) => {
           const {segmentEquivalences: links} =

@@ -8,10 +8,12 @@ import socket
 import sqlite3
 import sys
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from file_server import served
 
 from cb2_assist.cli.main import cli
 from cb2_assist.core.errors import AssistError
@@ -141,6 +143,45 @@ def test_a_path_that_cannot_be_looked_at_hides_nothing(name: str) -> None:
 def test_a_cache_folder_without_a_home_is_told_and_hides_nothing(monkeypatch) -> None:
     monkeypatch.setenv("CB2_ASSIST_CACHE", "~nosuchuser/cache")
     assert {"python", "places", "torch"} <= set(found())
+
+
+class TestAGraphThatCannotBeOpened:
+    """What an account may lack is in test_cave_commands.py."""
+
+    @pytest.fixture
+    def refused(self, tmp_path, monkeypatch) -> Callable[[str], dict[str, Check]]:
+        def of(server: str) -> dict[str, Check]:
+            file = tmp_path / "cave.toml"
+            file.write_text(f'[cave]\ndatastack = "mini"\nserver = "{server}"\n')
+            return {n: c for n, c in found(dataset_file=file).items() if c.state is State.FAIL}
+
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("CAVE_TOKEN", "e1" * 16)
+        return of
+
+    def test_without_a_token_the_page_to_get_one_is_named(self, refused, tmp_path, monkeypatch):
+        monkeypatch.delenv("CAVE_TOKEN")
+        with served(tmp_path) as server:
+            told = refused(server.url)
+        assert set(told) == {"login", "info"}
+        assert f"{server.url}/sticky_auth/settings/tokens" in told["login"].text
+
+    def test_a_server_that_is_no_cave_server_is_said_to_be_none(self, refused, tmp_path):
+        with served(tmp_path) as server:
+            told = refused(server.url)
+        assert set(told) == {"info"}
+        assert "this is no CAVE server" in told["info"].text
+
+    def test_a_server_that_is_down_is_said_to_be(self, refused):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            told = refused(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        assert set(told) == {"info"}
+        assert "refuses connections" in told["info"].text
+
+    def test_a_server_that_nobody_approved_gets_no_token(self, refused):
+        told = refused("https://cave.example")
+        assert "doctor --trust cave.example" in "".join(c.text for c in told.values())
 
 
 def test_an_unknown_dataset_is_told() -> None:

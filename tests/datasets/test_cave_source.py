@@ -18,6 +18,7 @@ from cb2_assist.core.errors import (
     DatasetError,
     LoginError,
     NoAnswerError,
+    OutOfBoundsError,
     SegmentNotFoundError,
     SupersededError,
 )
@@ -226,6 +227,24 @@ class TestFailures:
         with pytest.raises(NoAnswerError, match="status 500"):
             source.segment_at(IN_DUMBBELL)
         assert source.segment_at(IN_DUMBBELL) > 0
+
+    def test_a_token_that_expires_meanwhile_is_said_to_and_a_new_one_goes_on(self, world, source):
+        world.cave.faults.add(Fault("refused", path="roots_binary", status=401, times=1))
+        with pytest.raises(LoginError, match="does not accept the token") as refused:
+            source.segment_at(IN_DUMBBELL)
+        assert "settings/tokens" in str(refused.value)
+        assert source.segment_at(IN_DUMBBELL) > 0
+
+    def test_a_cursor_outside_the_bounds_is_said_to_be_and_work_goes_on(self, source):
+        own = source.segment_at(IN_DUMBBELL)
+        beyond = PointNm(-50.0, 1e9, 5.0)
+        with pytest.raises(OutOfBoundsError, match="outside"):
+            source.segment_at(beyond)
+        assert source.current(own, beyond) == (own, "")
+        assert source.mesh(own, beyond, 100.0) is None
+        assert source.neighbours(own, beyond, 100.0) == []
+        assert source.look_at(beyond) is False
+        assert source.segment_at(IN_DUMBBELL) == own
 
     def test_a_server_that_hangs_is_given_up(self, world, source):
         own = source.segment_at(IN_DUMBBELL)

@@ -157,8 +157,15 @@ class Endless:
     def __init__(self, n: int, folder: Path) -> None:
         self.views_folder, self._n = folder, n
 
+    @property
+    def edits(self) -> Endless:
+        return self
+
     def flags(self, *, dataset=None):  # noqa: ARG002
         return iter(())
+
+    def operations(self, dataset=None):  # noqa: ARG002
+        return {}
 
     def labels(self, *, dataset=None):  # noqa: ARG002
         """Every label is made when it is asked for."""

@@ -28,8 +28,8 @@ from cb2_assist.learning.pretrain_sites import (
     render_sites,
     unlabelled_volume,
 )
-from cb2_assist.learning.pretrain_step import draw_site
-from cb2_assist.learning.pretrain_trainer import Pretrainer, PretrainRecipe
+from cb2_assist.learning.pretrain_step import Sums, draw_site
+from cb2_assist.learning.pretrain_trainer import Pretrainer, PretrainRecipe, judgement
 from cb2_assist.learning.recipe import Recipe
 from cb2_assist.learning.run import Plan, run_training
 from cb2_assist.learning.trainer import Trainer
@@ -130,11 +130,32 @@ def test_the_loss_on_held_out_sites_falls(sites, tmp_path):
 
     after = learner.judged()
     assert after["network"]["loss"] < 0.8 * before["network"]["loss"]
+    left, (low, high) = after["share_left"]["value"], after["share_left"]["ci95"]
+    assert left == pytest.approx(
+        after["network"]["loss"] / after["mean_of_shown"]["loss"], rel=1e-3
+    )
+    assert low <= left <= high
+    assert after["cubes"] <= after["n"]
     assert after["mean_of_shown"] == before["mean_of_shown"]
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert history["held_out"][-1]["network"] == after["network"]
     assert history["steps"][-1]["loss"] < history["steps"][0]["loss"]
-    assert "mean of shown" in (tmp_path / "run" / "loss.svg").read_text()
+    assert "mean guess" in (tmp_path / "run" / "loss.svg").read_text()
+
+
+def test_intervals_of_the_loss_resample_cubes_not_sites():
+    error = torch.arange(20.0)[:, None].expand(20, 10)
+    network, cheap = Sums(error, torch.ones(20, 10)), Sums(2 * error, torch.ones(20, 10))
+    sums = {"network": network, "mean_of_shown": cheap}
+    found = {n: judgement(sums, np.arange(20) // (20 // n)) for n in (1, 4, 20)}
+
+    assert {n: f["cubes"] for n, f in found.items()} == {1: 1, 4: 4, 20: 20}
+    width = {n: np.ptp(f["network"]["ci95"]) for n, f in found.items()}
+    assert width[1] == 0 < width[20] < width[4]
+    for f in found.values():
+        assert f["network"]["loss"] == pytest.approx(9.5)
+        assert f["share_left"] == {"value": 0.5, "ci95": [0.5, 0.5]}
+        assert f["network"]["by_channel"]["em_grey"] == pytest.approx(9.5)
 
 
 def test_bfloat16_learns_too(sites, tmp_path):

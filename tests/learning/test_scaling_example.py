@@ -150,6 +150,11 @@ def test_runs_that_are_there_are_not_made_again(part, start, tmp_path, monkeypat
     scaling.main()
 
     assert len(first) == 2 * 4
+    path, run = tmp_path / "runs", Run(12, "em", PRETRAINED, 0)
+    path /= f"{run.slug}.json"
+    assert scaling.is_there(path, run, 1, start)
+    assert not scaling.is_there(path, run, 2, start)
+    assert not scaling.is_there(path, run, 1, replace(start, sha256="another"))
     assert [(r.size, r.kind) for r in done] == [
         (size, kind) for size in (12, 60) for kind in ("geometry", "em", "both")
     ]

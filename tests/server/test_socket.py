@@ -262,6 +262,8 @@ MALFORMED = [
     json.dumps({**GOOD_REASON, "verdict_key": "x y"}),
     json.dumps({**GOOD_REASON, "idempotency_key": None}),
     '{"id": "1", "type": "preview", "shown": "yes"}',
+    '{"id": "1", "type": "look_at"}',
+    '{"id": "1", "type": "look_at", "camera_nm": [1, null, 3]}',
     "[" * 40_000,
     '{"a": ' * 10_000,
     " " * 70_000,
@@ -300,6 +302,11 @@ def test_malformed_messages_get_words_and_leave_the_connection(page, served, cap
     assert page.ask("ping")["ok"]
     assert served.log.events == []
     assert [r for r in caplog.records if r.exc_info] == []
+
+
+def test_segments_that_are_drawn_whole_stay_so_wherever_the_camera_goes(page) -> None:
+    ack = page.ask("look_at", camera_nm=[1e9, -5.0, 3.5])
+    assert (ack["ok"], ack["data"]) == (True, {"redraw": False})
 
 
 def test_a_fault_of_ours_is_told_and_logged(page, served, caplog) -> None:
