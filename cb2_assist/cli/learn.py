@@ -155,7 +155,8 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m cb2_assist train ... with the same options.
     """
     from cb2_assist.learning.recipe import Recipe
-    from cb2_assist.learning.run import Plan, run_training
+    from cb2_assist.learning.run import run_training
+    from cb2_assist.learning.training_plan import Plan
     from cb2_assist.model.card import ViewSpec
     from cb2_assist.model.network import NetworkSpec
     from cb2_assist.views.surroundings import CONTACT_NAMES

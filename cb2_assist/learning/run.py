@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cb2_assist import __version__
-from cb2_assist.candidates.finder import cutout_half_width_nm, find
-from cb2_assist.core.channels import VIEW_SIZE_PX
-from cb2_assist.core.errors import SegmentNotFoundError, UsageError
-from cb2_assist.core.geometry import BoxVx, PointVoxel
-from cb2_assist.core.records import Kind, SegmentId, Site
+from cb2_assist.core.records import Kind
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.calibrate import fit_scale
 from cb2_assist.learning.cross_fit import (
@@ -35,7 +31,7 @@ from cb2_assist.learning.cross_fit import (
     slabs,
 )
 from cb2_assist.learning.distributed import Team, team
-from cb2_assist.learning.examples import Volume, cut_answer, pure_bodies
+from cb2_assist.learning.examples import Volume, pure_bodies
 from cb2_assist.learning.licences import licence_note
 from cb2_assist.learning.metrics import figures
 from cb2_assist.learning.ood_chimera import chimeras
@@ -49,19 +45,19 @@ from cb2_assist.learning.prepare import (
     prepare,
     volume_examples,
 )
+from cb2_assist.learning.proposed_rates import proposed_rates
 from cb2_assist.learning.recipe import Recipe, recipe_json
 from cb2_assist.learning.shifts import sections
 from cb2_assist.learning.train import Examples
 from cb2_assist.learning.trainer import Say, Trainer
+from cb2_assist.learning.training_plan import Plan, check_plan
 from cb2_assist.learning.watch import line, validate, validation_figures
-from cb2_assist.model.card import UNCALIBRATED, ViewSpec, check_card
+from cb2_assist.model.card import check_card
 from cb2_assist.model.checkpoint import MAX_BYTES, save_model
-from cb2_assist.model.network import MultiTaskViT, NetworkSpec
+from cb2_assist.model.network import MultiTaskViT
 from cb2_assist.model.ood.reference import OodReference
 from cb2_assist.model.predictor import choose_device
 from cb2_assist.model.start import Start, read_start
-from cb2_assist.settings import SEARCH_RADIUS_NM
-from cb2_assist.views.site import build_window
 
 _THICK = 1.5
 """Sections this many times thicker than pixels look different when seen from the side."""
@@ -69,49 +65,6 @@ _OOD_SAMPLE = 1000
 """Training decisions of each part behind the out-of-distribution reference."""
 _CHIMERAS = 300
 """Held-out decisions of each part of which chimeras are made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One training run.
-
-    Attributes:
-        datasets: Dataset files with truth; joins are learnt from all of them.
-        cuts_from: Which of them also give synthetic cuts, by position.
-        below_z: Training uses contacts with z below this voxel index, and the volumes are cut
-            there before anything is computed.
-        validation_z: Contacts in this range calibrate and choose; their volumes are cut at its
-            end. Not below ``below_z`` unless an earlier run's calibration is given.
-        merges: Synthetic merges for each of segments and true bodies.
-        synapses: For each dataset a CSV of synapses (`pair_types.read_synapses`) or None; empty:
-            none is known.
-        folds: Slabs of the training part that networks of their own judge, to calibrate without a
-            validation slab (`cross_fit`); 0: none.
-        voxel_nm: Edges along x, y, z. The volumes are learnt from as a microscope with such voxels
-            would give them (`shifts.sections`); planes stay those of the datasets. None: as they
-            are.
-        init_from: Folder of `pretrain` whose encoder the networks start from; None: random weights.
-        calibration_from: A model whose scales, base rates and choice of distance are taken over:
-            the final fit includes the validation slab and cannot be calibrated on it.
-    """
-
-    datasets: tuple[Path, ...]
-    out: Path
-    name: str
-    below_z: int
-    validation_z: tuple[int, int] | None
-    cuts_from: tuple[int, ...] = (0,)
-    merges: int = 500
-    synapses: tuple[Path | None, ...] = ()
-    folds: int = 0
-    voxel_nm: tuple[float, float, float] | None = None
-    calibration_from: Path | None = None
-    init_from: Path | None = None
-    device: str = "auto"
-    minutes: float = 60.0
-    recipe: Recipe = field(default_factory=Recipe)
-    views: ViewSpec = field(default_factory=ViewSpec)
-    network: NetworkSpec = field(default_factory=NetworkSpec)
 
 
 def run_training(plan: Plan, say: Say) -> Path | None:
@@ -128,7 +81,7 @@ def run_training(plan: Plan, say: Say) -> Path | None:
         ModelError: The encoder cannot be used, or what it is to start from does not fit it.
         UsageError: The slabs overlap, or the recipe makes no sense.
     """
-    _check(plan)
+    check_plan(plan)
     start = None if plan.init_from is None else read_start(plan.init_from)
     if start is not None:
         start.check(plan.network)
@@ -226,44 +179,6 @@ def _begin(trainer: Trainer, data: Examples, start: Start | None) -> None:
 def _flat_turns(recipe: Recipe) -> Recipe:
     """No turned image mixes thick sections with the plane that they cut."""
     return replace(recipe, turns="sections") if recipe.turns == "all" else recipe
-
-
-def _check(plan: Plan) -> None:
-    plan.recipe.check()
-    try:
-        plan.views.check()
-    except ValueError as e:
-        raise UsageError(
-            f"Images of {plan.views.image_px} px cannot be made from views of {VIEW_SIZE_PX} px: "
-            f"--px must divide {VIEW_SIZE_PX}, e.g. 56, 112 or 224."
-        ) from e
-    if plan.synapses and len(plan.synapses) != len(plan.datasets):
-        raise UsageError(
-            f"Got {len(plan.synapses)} files of synapses for {len(plan.datasets)} datasets; give "
-            "one for each, in their order, or none."
-        )
-    ways = [plan.validation_z, plan.folds, plan.calibration_from]
-    if sum(bool(w) for w in ways) != 1:
-        raise UsageError(
-            "A model needs one calibration: give --val-z LO:HI, --cross-fit SLABS to learn from "
-            "all of the training part, or --calibration-from MODEL for a final fit; "
-            f"{sum(bool(w) for w in ways)} of them are given."
-        )
-    if plan.calibration_from:
-        earlier = check_card(plan.calibration_from)
-        if earlier.card.get("calibration") == UNCALIBRATED or earlier.ood is None:
-            raise UsageError(
-                f"The model {earlier.name} is not calibrated, so --calibration-from has nothing to "
-                "take from it. Give a model that train has made."
-            )
-    if plan.voxel_nm and not min(plan.voxel_nm) > 0:
-        got = ",".join(f"{v:g}" for v in plan.voxel_nm)
-        raise UsageError(f"--voxel-nm takes three sizes X,Y,Z above 0, got {got}.")
-    if plan.validation_z and plan.validation_z[0] < plan.below_z:
-        raise UsageError(
-            f"Validation starts at z {plan.validation_z[0]}, inside training (z below "
-            f"{plan.below_z}). Choose slabs that do not overlap."
-        )
 
 
 def _volumes(plan: Plan) -> tuple[list[Volume], list[dict[str, str]]]:
@@ -393,7 +308,10 @@ def _finish(
         card["calibrated_on"] = f"{earlier.name}, the same recipe on less data"
     else:
         _calibrate(card, joined([f.held for f in folds]) if folds else judged(network, validation))
-        card["base_rates"] = _base_rates(plan, volumes, say)
+        seen = (_as_seen(volumes[k].below_z(plan.below_z), plan.voxel_nm) for k in plan.cuts_from)
+        rates, n = proposed_rates(seen, plan.views.extent_nm, plan.recipe.seed)
+        say(f"base rates {rates} from {n}")
+        card["base_rates"] = rates
     if folds:
         card["split"]["cross_fit"] = {"slabs": plan.folds, "guard_vx": GUARD_VX}
         card["calibrated_on"] = (
@@ -477,69 +395,6 @@ def _some(part: Part, most: int, seed: int) -> Part:
     if len(part) <= most:
         return part
     return part.take(np.sort(np.random.default_rng(seed).choice(len(part), most, replace=False)))
-
-
-def _base_rates(
-    plan: Plan, volumes: Sequence[Volume], say: Say, probes: int = 150
-) -> dict[str, float]:
-    """Share of true sites among what the finder proposes, on the training part of each dataset.
-
-    Probes are random voxels of segments, as a cursor would point at; sites without a clear answer
-    are left out. Laplace's rule keeps the rates off 0 and 1.
-    """
-    yes = dict.fromkeys(Kind, 0)
-    n = dict.fromkeys(Kind, 0)
-    rng = np.random.default_rng(plan.recipe.seed)
-    for whole in (volumes[k] for k in plan.cuts_from):
-        volume = _as_seen(whole.below_z(plan.below_z), plan.voxel_nm)
-        half = cutout_half_width_nm(SEARCH_RADIUS_NM)
-        ids, index, size = np.unique(volume.seg, return_inverse=True, return_counts=True)
-        body = _bodies(volume)
-        places = np.flatnonzero((ids[index.ravel()] > 0) & (size[index.ravel()] >= 1000))
-        for flat in rng.choice(places, min(probes, len(places)), replace=False):
-            v = np.unravel_index(int(flat), volume.seg.shape)
-            at = PointVoxel(*(int(a) + lo for a, lo in zip(v, volume.box.lo, strict=True))).to_nm(
-                volume.resolution
-            )
-            segment = SegmentId(int(volume.seg[v]))
-            cutout = volume.cutout.crop(BoxVx.around(at, half, volume.resolution))
-            for candidate in find(cutout, segment, at, radius_nm=SEARCH_RADIUS_NM):
-                answer = _truth_of(candidate.site, volume, plan.views.extent_nm, body)
-                if answer is not None:
-                    n[candidate.site.kind] += 1
-                    yes[candidate.site.kind] += answer
-    rates = {k.value: round((yes[k] + 1) / (n[k] + 2), 4) for k in Kind}
-    say(f"base rates {rates} from {n}")
-    return rates
-
-
-def _bodies(volume: Volume) -> dict[int, int]:
-    """Majority truth body of each segment; segments without a clear one are absent."""
-    pair = np.stack([volume.seg.ravel("K"), volume.truth.ravel("K")], 1)
-    rows, count = np.unique(pair, axis=0, return_counts=True)
-    total: dict[int, int] = {}
-    best: dict[int, tuple[int, int]] = {}
-    for (seg, body), c in zip(rows.tolist(), count.tolist(), strict=True):
-        total[seg] = total.get(seg, 0) + c
-        if c > best.get(seg, (0, 0))[0]:
-            best[seg] = (c, body)
-    return {s: b for s, (c, b) in best.items() if b and c >= 0.75 * total[s]}
-
-
-def _truth_of(site: Site, volume: Volume, extent_nm: float, body: dict[int, int]) -> bool | None:
-    if site.partner is not None:
-        a, b = body.get(site.segment), body.get(site.partner)
-        return None if a is None or b is None else a == b
-    try:
-        window = build_window(volume.cutout, site, extent_nm, volume.box)
-    except SegmentNotFoundError:
-        return None  # too thin there to have two sides
-    s = tuple(
-        slice(i - o, j - o)
-        for i, j, o in zip(window.box.lo, window.box.hi, volume.box.lo, strict=True)
-    )
-    found = cut_answer(window, volume.truth[s])
-    return None if found is None else found[0]
 
 
 def _sigmoid(v: NDArray[np.float64]) -> NDArray[np.float64]:

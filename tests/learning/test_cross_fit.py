@@ -11,8 +11,9 @@ from fixtures_model import TINY_VIEWS
 from cb2_assist.cli import main
 from cb2_assist.learning.cross_fit import GUARD_VX, Slab, slabs
 from cb2_assist.learning.prepare import open_part
-from cb2_assist.learning.run import Plan, _parts
+from cb2_assist.learning.run import _parts
 from cb2_assist.learning.train import Examples
+from cb2_assist.learning.training_plan import Plan
 from cb2_assist.model.checkpoint import load_model
 
 

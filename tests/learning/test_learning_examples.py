@@ -11,7 +11,8 @@ from cb2_assist.core.errors import DatasetError
 from cb2_assist.core.records import Kind
 from cb2_assist.learning.examples import cut_examples, join_examples, touching_pairs
 from cb2_assist.learning.prepare import volume_examples
-from cb2_assist.learning.run import Plan, _parts
+from cb2_assist.learning.run import _parts
+from cb2_assist.learning.training_plan import Plan
 
 
 @pytest.fixture(scope="module")

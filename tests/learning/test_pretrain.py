@@ -31,8 +31,9 @@ from cb2_assist.learning.pretrain_sites import (
 from cb2_assist.learning.pretrain_step import Sums, draw_site
 from cb2_assist.learning.pretrain_trainer import Pretrainer, PretrainRecipe, judgement
 from cb2_assist.learning.recipe import Recipe
-from cb2_assist.learning.run import Plan, run_training
+from cb2_assist.learning.run import run_training
 from cb2_assist.learning.trainer import Trainer
+from cb2_assist.learning.training_plan import Plan
 from cb2_assist.model.checkpoint import load_model
 from cb2_assist.model.masked import MaskedSpec
 from cb2_assist.model.start import ENCODER, read_start, save_start

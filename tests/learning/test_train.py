@@ -25,7 +25,7 @@ from cb2_assist.learning.optimise import make_optimizer, rate_at
 from cb2_assist.learning.pair_types import PAIR_TYPES
 from cb2_assist.learning.prepare import open_part
 from cb2_assist.learning.recipe import Recipe, recipe_json, steps_of
-from cb2_assist.learning.run import Plan, _parts
+from cb2_assist.learning.run import _parts
 from cb2_assist.learning.score_parts import part_logits
 from cb2_assist.learning.train import (
     Examples,
@@ -36,6 +36,7 @@ from cb2_assist.learning.train import (
     step_rows,
 )
 from cb2_assist.learning.trainer import Trainer
+from cb2_assist.learning.training_plan import Plan
 from cb2_assist.model.network import MultiTaskViT
 from cb2_assist.views.features import FEATURE_NAMES
 
