@@ -352,12 +352,14 @@ def charts(s: dict[str, Any]) -> dict[str, str]:
                     break
                 values.append(at[kind, start, size][m]["value"])
             if values:
-                label = TREES if start == TREES else f"{kind}, {start}"
+                # short: the legend has no room for more
+                named = {TREES: TREES, RANDOM: kind, PRETRAINED: f"{kind}, pretr."}
+                label = named[start]
                 lines.append(Line(label, np.array(values)))
         out[m] = line_chart(
             f"Images against training-set size, n = {s['n_held_out']}",
             "joins learnt from",
-            m.replace("_", " "),
+            "AUROC" if m == "auroc" else m.replace("_", " "),
             lines,
             [str(size) for size in sizes],
         )

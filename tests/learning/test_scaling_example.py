@@ -163,5 +163,5 @@ def test_runs_that_are_there_are_not_made_again(part, start, tmp_path, monkeypat
     assert {p["start"] for p in whole["points"]} == {RANDOM, PRETRAINED, TREES}
     assert len(whole["pretraining"]) == 6
     for name in ("balanced-accuracy.svg", "auroc.svg"):
-        assert "em, pretrained" in (tmp_path / name).read_text()
+        assert ">em, pretr.<" in (tmp_path / name).read_text()
     assert "trees, 10 features" in (tmp_path / "table.md").read_text()
