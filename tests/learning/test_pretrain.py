@@ -334,7 +334,7 @@ def test_from_the_command_line_to_a_trained_model_with_every_licence(tmp_path, c
     assert "no pretrained encoder" in capsys.readouterr().err
 
     # those take longer than all the rest, and pretraining does not touch them
-    monkeypatch.setattr(run, "_base_rates", lambda *_: {"join": 0.3, "cut": 0.1})
+    monkeypatch.setattr(run, "proposed_rates", lambda *_: ({"join": 0.3, "cut": 0.1}, {}))
     said = []
     plan = Plan(
         (file,), tmp_path / "run", "t", PLANE, (PLANE, TOP), merges=6, init_from=out,
