@@ -264,7 +264,7 @@ def test_a_script_keeps_servers_and_other_scripts_out_until_it_closes(tmp_path):
             assert list(beside) == []
         assert labels.url == url
     labels.close()
-    acquire_server_lock(label_file(url), {"url": ""}).release()
+    acquire_server_lock(label_file(url), {"url": ""}).close()
 
 
 def test_a_file_that_cannot_be_opened_leaves_no_lock(tmp_path):

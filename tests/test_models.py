@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cb2_assist.model.checkpoint import MAX_BYTES
-from cb2_assist.settings import DEFAULT_MODEL
+from cb2_assist.settings import DEFAULT_MODEL, SECTIONS_MODEL
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -23,11 +23,15 @@ def card(folder: Path) -> dict[str, Any]:
 
 
 def recipe(folder: Path) -> dict[str, Any]:
-    return tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
+    found = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
+    if "data_of" in found:
+        other = tomllib.loads((folder / found["data_of"]).read_text(encoding="utf-8"))
+        found |= {key: other[key] for key in ("source", "dataset")}
+    return found
 
 
-def test_the_default_model_is_among_them() -> None:
-    assert REPO / "models" / DEFAULT_MODEL in MODELS
+def test_the_models_that_serve_by_default_are_among_them() -> None:
+    assert {REPO / "models" / name for name in (DEFAULT_MODEL, SECTIONS_MODEL)} <= set(MODELS)
 
 
 @pytest.mark.parametrize("folder", MODELS, ids=lambda p: p.name)
