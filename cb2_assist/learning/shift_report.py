@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from cb2_assist.learning.evaluation_report import cell as text_cell
 from cb2_assist.learning.evaluation_report import figure, table
@@ -139,11 +140,14 @@ def _tail(result: Entry) -> Iterator[str]:
 
 
 def plots(result: Entry) -> tuple[str, ...]:
-    """One of each of `PLOTS`: cells by mean distance, scaled from the nearest to the farthest."""
+    """One of each of `PLOTS`: cells by rank of their mean distance, nearest first.
+
+    By rank, as Spearman's coefficient has it: distances span many orders of magnitude.
+    """
     default = result["summary"]["default"]
     cells = [c for c in result["cells"] if c["distance"][default]["value"] is not None]
     d = np.array([c["distance"][default]["value"] for c in cells], np.float64)
-    x = (d - d.min()) / max(float(np.ptp(d)), 1e-12) if len(d) else d
+    x = (rankdata(d) - 1) / max(len(d) - 1, 1)
     out = []
     for bad, words in _BAD.items():
         y = np.array([np.nan if c[bad]["value"] is None else c[bad]["value"] for c in cells])
@@ -152,7 +156,7 @@ def plots(result: Entry) -> tuple[str, ...]:
         rank = result["summary"][f"spearman_{bad}"][default]
         chart = Chart(
             f"{words} by distance",
-            "mean distance, nearest to farthest cell",
+            "rank of mean distance, nearest to farthest cell",
             words,
             [
                 Curve(
