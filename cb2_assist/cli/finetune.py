@@ -81,7 +81,7 @@ def finetune(
 ) -> None:
     """Make a model from another one and the labels that people gave.
 
-    Few labels fit few weights. Without --replay, or with fewer than 40 labels of a question, the
+    Few labels fit few weights. Without --replay, or with fewer than 20 labels of a question, the
     last linear layer of each labelled question is fitted; with --replay what combines views and
     measures, too, and from 400 on the layers behind the measures. The image encoder stays as it is.
     Labels that the queue chose by rank teach, but do not calibrate.

@@ -41,7 +41,7 @@ from cb2_assist.model.network import FEATURE_TOKEN, GRAPH_TOKEN, N_VIEWS, TASKS,
 LEVELS = ("head", "decision", "measured")
 LEAST = 5
 """Labels of either answer from which on a question is fitted at all."""
-LEAST_DECISION, LEAST_MEASURED = 40, 400
+LEAST_DECISION, LEAST_MEASURED = 20, 400
 """Labels of a question from which on more is fitted, when there is base data."""
 _HELD = (1.0, 10.0, 100.0, 1000.0)
 """Strengths of the penalty on a head's change."""

@@ -31,11 +31,11 @@ def tokens(joins: tuple[int, int] = (0, 0), cuts: tuple[int, int] = (0, 0)) -> T
     ("labels", "base", "level"),
     [
         (tokens((500, 500)), None, "head"),
-        (tokens((20, 19)), tokens((9, 9)), "head"),
-        (tokens((5, 35)), tokens((9, 9)), "decision"),
+        (tokens((10, 9)), tokens((9, 9)), "head"),
+        (tokens((5, 15)), tokens((9, 9)), "decision"),
         (tokens((100, 300)), tokens((9, 9)), "measured"),
         # two questions: the one that knows less decides, unless it is not fitted at all
-        (tokens((200, 300), (20, 20)), tokens((9, 9), (9, 9)), "decision"),
+        (tokens((200, 300), (10, 10)), tokens((9, 9), (9, 9)), "decision"),
         (tokens((200, 300), (4, 90)), tokens((9, 9), (9, 9)), "measured"),
         # base data of one question cannot hold the other
         (tokens((200, 300), (200, 200)), tokens((9, 9)), "head"),
