@@ -458,6 +458,21 @@ def slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name.lower()).replace("--", "-").strip("-")
 
 
+def resamples(
+    answer: NDArray[np.bool_], body: NDArray[np.int64], draws: int
+) -> list[NDArray[np.int64]]:
+    """Everything, then draws of truth bodies with what belongs to them."""
+    _, inverse = np.unique(body, return_inverse=True)
+    rows = [np.flatnonzero(inverse == k) for k in range(inverse.max() + 1)]
+    rng = np.random.default_rng(0)
+    picks = [np.arange(len(answer))]
+    while len(picks) <= draws:
+        pick = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
+        if answer[pick].any() and not answer[pick].all():
+            picks.append(pick)
+    return picks
+
+
 def sigmoid(v: NDArray[np.float64]) -> Probabilities:
     """Log-odds to probability."""
     p: Probabilities = 1 / (1 + np.exp(-v))

@@ -34,8 +34,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load_file
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from torch.nn.functional import interpolate
 
@@ -49,6 +47,7 @@ from cb2_assist.datasets.errors_count import count_errors
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.datasets.source import EmStatistics
 from cb2_assist.learning.augment import hide_sides
+from cb2_assist.learning.checkpoints import CHECKPOINT, read_checkpoint, state_of
 from cb2_assist.learning.cross_fit import slabs
 from cb2_assist.learning.examples import (
     Example,
@@ -413,11 +412,9 @@ def of_networks(run: Path, model: Path, volumes: tuple[Volume, ...], asked: Aske
 
 def averaged_network(folder: Path) -> MultiTaskViT:
     """What `train` left in the folder of a slab."""
-    path = folder / "checkpoint.safetensors"
-    with safe_open(path, "pt") as file:
-        net = MultiTaskViT(NetworkSpec(**json.loads(file.metadata()["network"])))
-    saved = load_file(path)
-    net.load_state_dict({k[4:]: v for k, v in saved.items() if k.startswith("ema.")})
+    meta, saved = read_checkpoint(folder / CHECKPOINT)
+    net = MultiTaskViT(NetworkSpec(**json.loads(meta["network"])))
+    net.load_state_dict(state_of(saved, "ema"))
     return net.eval()
 
 

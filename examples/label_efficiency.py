@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy_ablation import MEASURED, joined, load, say, sigmoid, take
+from accuracy_ablation import MEASURED, joined, load, resamples, say, sigmoid, take
 from numpy.typing import NDArray
 
 from cb2_assist.learning.distributed import Team
@@ -228,17 +228,10 @@ def summary(way: Way, runs: Runs) -> dict[str, Any]:
     steps = (0, *way.steps)
     seeds = sorted({k[0] for k in runs})
     whole = complete(way, runs)
-    _, inverse = np.unique(body, return_inverse=True)
-    rows = [np.flatnonzero(inverse == k) for k in range(inverse.max() + 1)]
-    rng = np.random.default_rng(0)
-    picks = [np.arange(len(answer))]
-    while len(picks) <= DRAWS:
-        pick = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
-        if answer[pick].any() and not answer[pick].all():
-            picks.append(pick)
+    picks = resamples(answer, body, DRAWS)
     out: dict[str, Any] = {
         "n_held_out": len(answer),
-        "n_bodies": len(rows),
+        "n_bodies": len(np.unique(body)),
         "n_asked": [len(asked) for asked, _ in way.folds],
         "labels": list(steps),
         "seeds": seeds,

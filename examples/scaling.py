@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accuracy_ablation import joined, load, say, sigmoid, take, ten_features
+from accuracy_ablation import joined, load, resamples, say, sigmoid, take, ten_features
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -232,19 +232,6 @@ def is_there(path: Path, run: Run, steps: int, start: Start | None) -> bool:
 # --- what came of it
 
 
-def resamples(answer: NDArray[np.bool_], body: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Everything, then draws of truth bodies with what belongs to them."""
-    _, inverse = np.unique(body, return_inverse=True)
-    rows = [np.flatnonzero(inverse == k) for k in range(inverse.max() + 1)]
-    rng = np.random.default_rng(0)
-    picks = [np.arange(len(answer))]
-    while len(picks) <= DRAWS:
-        pick = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
-        if answer[pick].any() and not answer[pick].all():
-            picks.append(pick)
-    return picks
-
-
 def interval(values: NDArray[np.float64]) -> dict[str, Any]:
     """The whole's value and the 95 % interval of the resamples after it."""
     low, high = np.quantile(values[1:], (0.025, 0.975))
@@ -261,7 +248,7 @@ def summary(
         answer: Of the held-out joins.
         body: Their truth bodies, which the intervals resample.
     """
-    picks = resamples(answer, body)
+    picks = resamples(answer, body, DRAWS)
     drawn: dict[tuple[Any, ...], dict[str, NDArray[np.float64]]] = {}
     for r in found:
         p = np.array(r["p"])

@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from cb2_assist.cli.options import Triple, backend_option, device_option
+from cb2_assist.cli.options import (
+    Triple,
+    amp_option,
+    backend_option,
+    device_option,
+    minutes_option,
+    px_option,
+)
 from cb2_assist.cli.output import show, tell
 from cb2_assist.core.errors import UsageError
 
@@ -62,9 +69,7 @@ from cb2_assist.core.errors import UsageError
     show_default=True,
     help="Any plain vision transformer of timm, e.g. vit_base_patch16_224.",
 )
-@click.option(
-    "--px", type=click.IntRange(14), default=112, show_default=True, help="Image size; divides 224."
-)
+@px_option
 @click.option(
     "--lr",
     type=float,
@@ -85,13 +90,7 @@ from cb2_assist.core.errors import UsageError
     default=0,
     help="Decisions at once on a device; gradients add up to the batch. 0: the whole batch.",
 )
-@click.option(
-    "--amp",
-    type=click.Choice(["off", "bf16"]),
-    default="off",
-    show_default=True,
-    help="bf16: run the network in bfloat16.",
-)
+@amp_option
 @click.option(
     "--layer-decay",
     type=click.FloatRange(0, 1, min_open=True),
@@ -115,9 +114,7 @@ from cb2_assist.core.errors import UsageError
     help="CSV pre,post,x_nm,y_nm,z_nm of each dataset, in their order: contacts there are of type "
     "synapse.",
 )
-@click.option(
-    "--minutes", type=float, default=600.0, show_default=True, help="Stop then; resumable."
-)
+@minutes_option
 @click.option("--merges", type=click.IntRange(1), default=500, show_default=True, help="For cuts.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @device_option

@@ -180,6 +180,21 @@ def model_options(command: F) -> F:
     return model_option(device_option(backend_option(command)))
 
 
+px_option = click.option(
+    "--px", type=click.IntRange(14), default=112, show_default=True, help="Image size; divides 224."
+)
+amp_option = click.option(
+    "--amp",
+    type=click.Choice(["off", "bf16"]),
+    default="off",
+    show_default=True,
+    help="bf16: run the network in bfloat16.",
+)
+minutes_option = click.option(
+    "--minutes", type=float, default=600.0, show_default=True, help="Stop then; resumable."
+)
+
+
 def chosen(dataset: str | None, dataset_file: Path | None) -> DatasetChoice:
     """The dataset that was asked for.
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from cb2_assist.cli.options import Device
+from cb2_assist.cli.options import amp_option, device_option, minutes_option, px_option
+from cb2_assist.cli.output import tell
 
 
 @click.command()
@@ -34,9 +35,7 @@ from cb2_assist.cli.options import Device
     show_default=True,
     help="As for train: any plain vision transformer of timm.",
 )
-@click.option(
-    "--px", type=click.IntRange(14), default=112, show_default=True, help="Image size; divides 224."
-)
+@px_option
 @click.option(
     "--batch", type=click.IntRange(1), default=64, show_default=True, help="Sites a step."
 )
@@ -48,20 +47,10 @@ from cb2_assist.cli.options import Device
     help="Share of the patches of each image that is hidden.",
 )
 @click.option("--lr", type=float, default=1e-3, show_default=True, help="Peak of the rate.")
-@click.option(
-    "--amp",
-    type=click.Choice(["off", "bf16"]),
-    default="off",
-    show_default=True,
-    help="bf16: run the network in bfloat16.",
-)
+@amp_option
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--minutes", type=float, default=600.0, show_default=True, help="Stop then; resumable."
-)
-@click.option(
-    "--device", type=Device(), default="auto", show_default=True, metavar="auto|cpu|cuda[:n]"
-)
+@minutes_option
+@device_option
 def pretrain(
     dataset_files: tuple[Path, ...],
     out: Path,
@@ -104,7 +93,7 @@ def pretrain(
             views=ViewSpec(image_px=px),
             network=MaskedSpec(encoder=encoder, image_px=px),
         ),
-        lambda text: click.echo(f"cb2-assist: {text}", err=True),
+        tell,
     )
     if folder:
         click.echo(str(folder))

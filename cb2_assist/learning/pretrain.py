@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from cb2_assist import __version__
-from cb2_assist.core.channels import VIEW_SIZE_PX
 from cb2_assist.core.errors import DatasetError, UsageError
 from cb2_assist.datasets.local import open_dataset_file
 from cb2_assist.learning.licences import licence_note
@@ -27,6 +26,7 @@ from cb2_assist.learning.pretrain_sites import (
     unlabelled_volume,
 )
 from cb2_assist.learning.pretrain_trainer import Pretrainer, PretrainRecipe
+from cb2_assist.learning.recipe import check_views
 from cb2_assist.model.card import ViewSpec
 from cb2_assist.model.masked import MaskedSpec
 from cb2_assist.model.predictor import choose_device
@@ -65,7 +65,8 @@ def run_pretraining(plan: PretrainPlan, say: Callable[[str], None]) -> Path | No
         ModelError: The encoder cannot be used, or the folder holds another run.
         UsageError: The recipe makes no sense.
     """
-    _check(plan)
+    plan.recipe.check()
+    check_views(plan.views)
     device = torch.device(choose_device(plan.device))
     places, sources = _places(plan, say)
     parts = _rendered(plan, places, sources, say)
@@ -78,17 +79,6 @@ def run_pretraining(plan: PretrainPlan, say: Callable[[str], None]) -> Path | No
     whole = save_start(plan.out, trainer.net, card)
     say(f"encoder of {whole['weights']['bytes']} bytes in {plan.out}; {_told(card['held_out'])}")
     return plan.out
-
-
-def _check(plan: PretrainPlan) -> None:
-    plan.recipe.check()
-    try:
-        plan.views.check()
-    except ValueError as e:
-        raise UsageError(
-            f"Images of {plan.views.image_px} px cannot be made from views of {VIEW_SIZE_PX} px: "
-            f"--px must divide {VIEW_SIZE_PX}, e.g. 56, 112 or 224."
-        ) from e
 
 
 def _places(

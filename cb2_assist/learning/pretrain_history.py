@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cb2_assist.core.errors import ModelError
-from cb2_assist.learning.progress_log import HISTORY
+from cb2_assist.learning.progress_log import HISTORY, kept_entries, replace_text
 from cb2_assist.learning.svg_chart import Chart, Curve, svg
 
 
@@ -31,20 +30,8 @@ class PretrainHistory:
             ModelError: The file in the folder is not a history.
         """
         self._folder = folder
-        self.steps: list[dict[str, Any]] = []
-        self.held_out: list[dict[str, Any]] = []
-        path = folder / HISTORY
-        if not resumed or not path.is_file():
-            return
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            self.steps = [e for e in kept["steps"] if e["step"] <= step]
-            self.held_out = [e for e in kept["held_out"] if e["step"] <= step]
-        except (ValueError, KeyError, TypeError) as e:
-            raise ModelError(
-                f"{path} is not a pretraining history: {e}. Move it away; the run goes on "
-                "without it."
-            ) from e
+        kept = kept_entries(folder, step if resumed else None, "pretraining", "steps", "held_out")
+        self.steps, self.held_out = kept
 
     def add_steps(self, step: int, loss: float, seconds: float) -> None:
         """Add the mean loss of some steps, of which ``step`` is the last."""
@@ -58,9 +45,9 @@ class PretrainHistory:
     def write(self) -> None:
         """Write history.json and loss.svg; each file is replaced as a whole."""
         whole = {"steps": self.steps, "held_out": self.held_out}
-        self._replace(HISTORY, json.dumps(whole, indent=1) + "\n")
+        replace_text(self._folder / HISTORY, json.dumps(whole, indent=1) + "\n")
         if self.steps:
-            self._replace("loss.svg", self._chart())
+            replace_text(self._folder / "loss.svg", self._chart())
 
     def _chart(self) -> str:
         found = {"training (solid)": [(e["step"], e["loss"]) for e in self.steps]}
@@ -93,8 +80,3 @@ class PretrainHistory:
                 y_ticks=[f"{top * k / 5:.2g}" for k in range(6)],
             )
         )
-
-    def _replace(self, name: str, text: str) -> None:
-        temporary = self._folder / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self._folder / name)

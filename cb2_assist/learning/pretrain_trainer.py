@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
 from cb2_assist.core.channels import GeometryChannel
 from cb2_assist.core.errors import ModelError, UsageError
+from cb2_assist.learning.checkpoints import (
+    CHECKPOINT,
+    optimiser_state,
+    read_checkpoint,
+    state_of,
+    write_checkpoint,
+)
 from cb2_assist.learning.optimise import rate_at, set_rate
 from cb2_assist.learning.pretrain_history import PretrainHistory
 from cb2_assist.learning.pretrain_sites import Sites
@@ -123,13 +128,10 @@ class Pretrainer:
 
     def save(self) -> None:
         """Write the checkpoint, atomically."""
-        out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            out |= {f"opt.{i}.{k}": v for k, v in state.items()}
-        out = {k: v.detach().cpu().clone().contiguous() for k, v in out.items()}
-        temporary = self.folder / "checkpoint.tmp"
-        save_file(out, temporary, {"step": str(self.step), "run": self._identity()})
-        temporary.replace(self.folder / _CHECKPOINT)
+        meta = {"step": str(self.step), "run": self._identity()}
+        write_checkpoint(
+            self.folder / CHECKPOINT, {"net": self.net.state_dict()}, self.optimizer, meta
+        )
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint, if there is one.
@@ -137,29 +139,17 @@ class Pretrainer:
         Raises:
             ModelError: It cannot be read, or is of another network, recipe or number of sites.
         """
-        path = self.folder / _CHECKPOINT
+        path = self.folder / CHECKPOINT
         if not path.is_file():
             return False
-        try:
-            with safe_open(path, "pt") as f:
-                meta = f.metadata()
-            saved = load_file(path)
-        except (SafetensorError, OSError) as e:
-            raise ModelError(
-                f"{path} cannot be read: {e}. Delete it to start again, or restore it."
-            ) from e
+        meta, saved = read_checkpoint(path)
         if meta["run"] != self._identity():
             raise ModelError(
                 f"{path} is of another run ({meta['run']}), now wanted is {self._identity()}. Give "
                 "another --out, or delete the folder to start again."
             )
-        self.net.load_state_dict({k[4:]: v for k, v in saved.items() if k.startswith("net.")})
-        state = self.optimizer.state_dict()
-        for key, value in saved.items():
-            if key.startswith("opt."):
-                _, i, name = key.split(".", 2)
-                state["state"].setdefault(int(i), {})[name] = value
-        self.optimizer.load_state_dict(state)
+        self.net.load_state_dict(state_of(saved, "net"))
+        self.optimizer.load_state_dict(optimiser_state(self.optimizer, saved))
         self.step = int(meta["step"])
         return True
 

@@ -23,6 +23,39 @@ EVERY_STEPS = 25
 """Steps behind one entry of the history and one line of progress."""
 
 
+def kept_entries(
+    folder: Path, step: int | None, what: str, *lists: str
+) -> list[list[dict[str, Any]]]:
+    """What a folder's history holds up to a step, a list for each name.
+
+    Args:
+        folder: Of the run.
+        step: Where it goes on; None begins a new one.
+        what: The file is a history of, for messages.
+        lists: Names in the file.
+
+    Raises:
+        ModelError: The file in the folder is not such a history.
+    """
+    path = folder / HISTORY
+    if step is None or not path.is_file():
+        return [[] for _ in lists]
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return [[e for e in kept[name] if e["step"] <= step] for name in lists]
+    except (ValueError, KeyError, TypeError) as e:
+        raise ModelError(
+            f"{path} is not a {what} history: {e}. Move it away; the run goes on without it."
+        ) from e
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file as a whole, or leave the one that is there."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 class History:
     """Loss by step and validation by epoch, kept as JSON.
 
@@ -39,19 +72,8 @@ class History:
             ModelError: The file in the folder is not a history.
         """
         self._folder, self._total = folder, max(total, 1)
-        self.steps: list[dict[str, Any]] = []
-        self.validation: list[dict[str, Any]] = []
-        path = folder / HISTORY
-        if not resumed or not path.is_file():
-            return
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            self.steps = [e for e in kept["steps"] if e["step"] <= step]
-            self.validation = [e for e in kept["validation"] if e["step"] <= step]
-        except (ValueError, KeyError, TypeError) as e:
-            raise ModelError(
-                f"{path} is not a training history: {e}. Move it away; the run goes on without it."
-            ) from e
+        kept = kept_entries(folder, step if resumed else None, "training", "steps", "validation")
+        self.steps, self.validation = kept
 
     def add_steps(self, step: int, epoch: int, terms: Mapping[str, float]) -> None:
         """Add the means of some steps; ``step`` is the last of them."""
@@ -73,16 +95,11 @@ class History:
             "steps": self.steps,
             "validation": self.validation,
         }
-        self._replace(HISTORY, json.dumps(whole, indent=1) + "\n")
+        replace_text(self._folder / HISTORY, json.dumps(whole, indent=1) + "\n")
         if self.steps:
-            self._replace("loss.svg", svg(self._loss_chart()))
+            replace_text(self._folder / "loss.svg", svg(self._loss_chart()))
         for name in sorted({n for e in self.validation for n in e["sets"]}):
-            self._replace(f"validation-{name}.svg", svg(self._validation_chart(name)))
-
-    def _replace(self, name: str, text: str) -> None:
-        temporary = self._folder / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self._folder / name)
+            replace_text(self._folder / f"validation-{name}.svg", svg(self._validation_chart(name)))
 
     def _loss_chart(self) -> Chart:
         terms = [k for k in ("joint", "images", "features") if any(k in e for e in self.steps)]

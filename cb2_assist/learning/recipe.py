@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cb2_assist.core.channels import VIEW_SIZE_PX
 from cb2_assist.core.errors import UsageError
+from cb2_assist.model.card import ViewSpec
 
 AMP = ("off", "bf16")
 TURNS = ("all", "sections", "none")
@@ -82,6 +84,21 @@ class Recipe:
                 f"Quotas are shares of the negatives' weight: none below 0, less than 1 together; "
                 f"got {dict(self.quotas)}."
             )
+
+
+def check_views(views: ViewSpec) -> None:
+    """Refuse image sizes that views cannot be made at.
+
+    Raises:
+        UsageError: The message says which would do.
+    """
+    try:
+        views.check()
+    except ValueError as e:
+        raise UsageError(
+            f"Images of {views.image_px} px cannot be made from views of {VIEW_SIZE_PX} px: "
+            f"--px must divide {VIEW_SIZE_PX}, e.g. 56, 112 or 224."
+        ) from e
 
 
 def steps_of(decisions: int, recipe: Recipe) -> tuple[int, int]:

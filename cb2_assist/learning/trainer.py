@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cb2_assist.core.errors import ModelError
+from cb2_assist.learning.checkpoints import (
+    CHECKPOINT,
+    optimiser_state,
+    read_checkpoint,
+    state_of,
+    write_checkpoint,
+)
 from cb2_assist.learning.distributed import Team
 from cb2_assist.learning.first_stage import Sides, fit_first_stage
 from cb2_assist.learning.optimise import Average, make_optimizer, rate_at, set_rate
@@ -188,19 +194,16 @@ class Trainer:
         """Write the checkpoint, atomically: a run killed here loses at most the last minutes."""
         if not self.team.lead:
             return
-        out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-        out |= {f"ema.{k}": v for k, v in self.average.weights.items()}
-        for i, state in self.optimizer.state_dict()["state"].items():
-            out |= {f"opt.{i}.{k}": v for k, v in state.items()}
-        out = {k: v.detach().cpu().clone().contiguous() for k, v in out.items()}
-        temporary = self.folder / "checkpoint.tmp"
-        meta = {
-            "step": str(self.step),
-            "recipe": json.dumps(recipe_json(self.recipe)),
-            "network": json.dumps(self.net.spec.to_json()),
-        }
-        save_file(out, temporary, meta)
-        temporary.replace(self.folder / "checkpoint.safetensors")
+        write_checkpoint(
+            self.folder / CHECKPOINT,
+            {"net": self.net.state_dict(), "ema": self.average.weights},
+            self.optimizer,
+            {
+                "step": str(self.step),
+                "recipe": json.dumps(recipe_json(self.recipe)),
+                "network": json.dumps(self.net.spec.to_json()),
+            },
+        )
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint, if there is one.
@@ -209,18 +212,11 @@ class Trainer:
             ModelError: The checkpoint cannot be read, or is of another network or optimiser, or
                 started from other weights.
         """
-        path = self.folder / "checkpoint.safetensors"
+        path = self.folder / CHECKPOINT
         if not path.is_file():
             return False
-        try:
-            with safe_open(path, "pt") as f:
-                meta = f.metadata()
-            # on the CPU first: the optimizer keeps its step counts there and moves the rest itself
-            saved = load_file(path)
-        except (SafetensorError, OSError) as e:
-            raise ModelError(
-                f"{path} cannot be read: {e}. Delete it to start again, or restore it."
-            ) from e
+        # on the CPU first: the optimizer keeps its step counts there and moves the rest itself
+        meta, saved = read_checkpoint(path)
         if json.loads(meta["network"]) != self.net.spec.to_json():
             raise ModelError(
                 f"{path} was made with another network ({meta['network']}). Give another --out, "
@@ -235,20 +231,16 @@ class Trainer:
             )
         if before != recipe_json(self.recipe):
             self.say(f"going on with another recipe than the checkpoint's {meta['recipe']}")
-        state = self.optimizer.state_dict()
+        state = optimiser_state(self.optimizer, saved)
         order = [p for group in state["param_groups"] for p in group["params"]]
-        for key, value in saved.items():
-            if key.startswith("opt."):
-                _, i, name = key.split(".", 2)
-                state["state"].setdefault(int(i), {})[name] = value
         if not set(state["state"]) <= set(order):
             raise ModelError(
                 f"{path} was made with an optimiser of other weights. Give another --out, or "
                 "delete the folder to start again."
             )
-        self.net.load_state_dict({k[4:]: v for k, v in saved.items() if k.startswith("net.")})
+        self.net.load_state_dict(state_of(saved, "net"))
         self.average.weights = {
-            k[4:]: v.to(self.team.device) for k, v in saved.items() if k.startswith("ema.")
+            k: v.to(self.team.device) for k, v in state_of(saved, "ema").items()
         }
         self.optimizer.load_state_dict(state)
         self.step = int(meta["step"])

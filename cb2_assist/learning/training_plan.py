@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cb2_assist.core.channels import VIEW_SIZE_PX
 from cb2_assist.core.errors import UsageError
-from cb2_assist.learning.recipe import Recipe
+from cb2_assist.learning.recipe import Recipe, check_views
 from cb2_assist.model.card import UNCALIBRATED, ViewSpec, check_card
 from cb2_assist.model.network import NetworkSpec
 
@@ -63,13 +62,7 @@ def check_plan(plan: Plan) -> None:
         UsageError: Options that make no sense, or not together.
     """
     plan.recipe.check()
-    try:
-        plan.views.check()
-    except ValueError as e:
-        raise UsageError(
-            f"Images of {plan.views.image_px} px cannot be made from views of {VIEW_SIZE_PX} px: "
-            f"--px must divide {VIEW_SIZE_PX}, e.g. 56, 112 or 224."
-        ) from e
+    check_views(plan.views)
     if plan.synapses and len(plan.synapses) != len(plan.datasets):
         raise UsageError(
             f"Got {len(plan.synapses)} files of synapses for {len(plan.datasets)} datasets; give "

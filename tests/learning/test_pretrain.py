@@ -43,18 +43,11 @@ RECIPE = PretrainRecipe(epochs=2, batch=16, lr=3e-3)
 NETWORK = MaskedSpec(encoder="test_vit", image_px=32, decoder_width=32, decoder_blocks=1)
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def quiet(_text):
     pass
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    # small steps on few cores: threads wait for each other longer than they work
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

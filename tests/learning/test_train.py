@@ -45,18 +45,11 @@ REPO = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(epochs=2, batch=32)
 ALONE = Team(0, 1, torch.device("cpu"))
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def quiet(_text):
     pass
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    # small steps on few cores: threads wait for each other longer than they work
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
