@@ -92,15 +92,7 @@ def _places(
             places.append(places_of(unlabelled_volume(source, plan.below_z)))
         finally:
             source.close()
-        sources.append(
-            {
-                "name": info.name,
-                "version": info.version,
-                "species": info.species,
-                "licence": info.licence,
-                "citation": info.citation,
-            }
-        )
+        sources.append(asdict(info))
     twice = [n for n, k in Counter(s["name"] for s in sources).items() if k > 1]
     if twice:
         raise UsageError(

@@ -187,15 +187,7 @@ def _volumes(plan: Plan) -> tuple[list[Volume], list[dict[str, str]]]:
         source = open_dataset_file(path)
         info = source.info
         volumes.append(load_volume(source))
-        sources.append(
-            {
-                "name": info.name,
-                "version": info.version,
-                "species": info.species,
-                "licence": info.licence,
-                "citation": info.citation,
-            }
-        )
+        sources.append(asdict(info))
         source.close()
     return volumes, sources
 

@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
@@ -127,13 +127,7 @@ class ReviewSession:
             },
             "sides": self._evidence.sides(chosen.id) if chosen else None,
             "views_sha256": self._evidence.views_sha256(chosen.id) if chosen else None,
-            "dataset": {
-                "name": info.name,
-                "version": info.version,
-                "species": info.species,
-                "licence": info.licence,
-                "citation": info.citation,
-            },
+            "dataset": asdict(info),
             "resolution_nm": list(self._assistant.source.layers.resolution),
             "user": self._user,
             "edits": self._applying.to_json() if self._applying else None,

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from accuracy_ablation import take
 from fixtures_model import TINY_NETWORK, tiny_network
+from fixtures_training import toy_joins
 from label_efficiency import Told, Way, curve, summary, table
 
 from cb2_assist.learning.finetune_tokens import measured, tokens_of_part
 from cb2_assist.learning.prepare import Part
-from cb2_assist.views.surroundings import MEASURED_NAMES, SHAPE
+from cb2_assist.views.surroundings import MEASURED_NAMES
 
 
 def part(n: int) -> Part:
@@ -21,22 +22,8 @@ def part(n: int) -> Part:
     rng, answer = np.random.default_rng(2), np.arange(n) % 2 == 0
     features = rng.normal(0, 1, (n, len(MEASURED_NAMES))).astype(np.float32)
     features[:, :20] += np.where(answer, 3, -3)[:, None]
-    return Part(
-        name="toy",
-        geometry=np.zeros((n, 0), np.float16),
-        em=np.zeros((n, 0), np.uint8),
-        features=features,
-        neighbours=np.zeros((n, *SHAPE), np.float32),
-        contacts=np.full((n, *SHAPE[:2]), -1, np.int8),
-        task=np.zeros(n, np.int64),
-        answer=answer,
-        sample_type=np.full(n, "touching_pair"),
-        group=np.arange(n) // 4,
-        point_nm=np.zeros((n, 3)),
-        z=np.arange(n),
-        segment=np.arange(n, dtype=np.uint64),
-        partner=np.arange(n, dtype=np.uint64) + n,
-    )
+    none = np.zeros((n, 0))
+    return toy_joins(features, none.astype(np.float16), none.astype(np.uint8), np.arange(n))
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import scaling
 import torch
-from fixtures_training import STEADY_NETWORK
+from fixtures_training import STEADY_NETWORK, toy_joins
 from scaling import PRETRAINED, RANDOM, TREES, Run
 
-from cb2_assist.learning.prepare import Part
 from cb2_assist.learning.train import Examples
 from cb2_assist.model.masked import MaskedSpec, MaskedViews
 from cb2_assist.model.start import read_start, save_start
-from cb2_assist.views.surroundings import MEASURED_NAMES, SHAPE
+from cb2_assist.views.surroundings import MEASURED_NAMES
 
 N = 120
 
@@ -28,21 +27,11 @@ def part():
     rng, answer = np.random.default_rng(2), np.arange(N) % 2 == 0
     features = rng.normal(0, 1, (N, len(MEASURED_NAMES))).astype(np.float32)
     features += np.where(answer, 2, -2)[:, None].astype(np.float32)
-    return Part(
-        name="toy",
-        geometry=rng.random((N, 3, 7, 32, 32)).astype(np.float16),
-        em=rng.integers(0, 256, (N, 3, 3, 32, 32)).astype(np.uint8),
-        features=features,
-        neighbours=np.zeros((N, *SHAPE), np.float32),
-        contacts=np.full((N, *SHAPE[:2]), -1, np.int8),
-        task=np.zeros(N, np.int64),
-        answer=answer,
-        sample_type=np.full(N, "touching_pair"),
-        group=np.arange(N) // 4,
-        point_nm=np.zeros((N, 3)),
-        z=np.arange(N) * 2,
-        segment=np.arange(N, dtype=np.uint64),
-        partner=np.arange(N, dtype=np.uint64) + N,
+    return toy_joins(
+        features,
+        rng.random((N, 3, 7, 32, 32)).astype(np.float16),
+        rng.integers(0, 256, (N, 3, 3, 32, 32)).astype(np.uint8),
+        np.arange(N) * 2,
     )
 
 
