@@ -45,7 +45,11 @@ class ServerProcess:
         begun = time.monotonic()
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=subprocess.PIPE, stderr=log, text=True
+                self.command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -60,7 +64,16 @@ class ServerProcess:
             return 0
         begun = time.monotonic()
         process.send_signal(number)
-        code = process.wait(20)
+        try:
+            code = process.wait(20)
+        except subprocess.TimeoutExpired:
+            # with PYTHONFAULTHANDLER it says what every thread was at
+            process.send_signal(signal.SIGABRT)
+            process.wait(20)
+            assert process.stdout is not None
+            process.stdout.close()
+            self.process = None
+            raise AssertionError(f"does not end:\n{self.log_path.read_text()}") from None
         self.stopped_s = time.monotonic() - begun
         assert self.stopped_s < 5, "Ctrl-C and SIGTERM end within five seconds"
         assert process.stdout is not None

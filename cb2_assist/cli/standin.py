@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import click
 from cb2_assist.cli.options import UserName, chosen, dataset_options
 from cb2_assist.cli.progress import ProgressLine
 from cb2_assist.cli.serve import Stopped
+from cb2_assist.core.ending import set_by_signals, wait_for
 from cb2_assist.core.errors import DatasetError
 
 
@@ -64,10 +64,6 @@ def standin(
     from cb2_assist.standin.served import kept_served
     from cb2_assist.standin.server import StandIn, new_token
 
-    ended = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
     source = open_dataset(choice.name, choice.file)
     try:
         with ProgressLine() as line:
@@ -83,7 +79,8 @@ def standin(
         port=port,
         anonymous=anonymous,
     )
-    with cave:
+    ended = threading.Event()
+    with set_by_signals(ended), cave:
         about = {"name": f"{name}-graph", "species": info.species, "licence": info.licence}
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in about.items()]
         file = f"[dataset]\n{''.join(lines)}\n{cave.dataset_file()}"
@@ -105,7 +102,7 @@ def standin(
             click.echo(f"token: {cave.token}\n\n# a dataset file for it\n{file}")
             if write is not None:
                 click.echo(f"CAVE_TOKEN={cave.token} cb2-assist --dataset-file {write}")
-        ended.wait()
+        wait_for(ended)
     raise Stopped
 
 

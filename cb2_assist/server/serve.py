@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets as random_secrets
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from tornado.routing import Router
 
+from cb2_assist.core.ending import set_by_signals, wait_for
 from cb2_assist.core.errors import PortBusyError, ServerError, UsageError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.keys import KeyBinding, keys_named
@@ -342,11 +342,7 @@ def serve(
         UsageError: No such key preset, or a wrong name to be allowed.
     """
     ended = stop or threading.Event()
-    previous: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, lambda *_: ended.set())
-    try:
+    with set_by_signals(ended):
         running = RunningServer(
             assistant,
             decisions,
@@ -363,9 +359,6 @@ def serve(
         )
         try:
             on_ready(running.url)
-            ended.wait()
+            wait_for(ended)
         finally:
             running.stop()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,8 +1,8 @@
 """Neuroglancer's own server on our port, with our routes before its own and our check before both.
 
 Everything that reaches into neuroglancer 2.41.2 beyond its public names is here:
-`neuroglancer.server.Server`, its `_attempt_to_start_server`, `app`, `http_server` and `viewers`,
-and `StaticPathHandler`.
+`neuroglancer.server.Server`, its `_attempt_to_start_server`, `_thread`, `app`, `http_server` and
+`viewers`, and `StaticPathHandler`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from tornado.routing import Router
 from cb2_assist.core.errors import PortBusyError, ServerError
 from cb2_assist.viewer.scene import Scene, fill
 
+log = logging.getLogger(__name__)
+
 _VIEWERS = 8
 """Addresses under which one server is looked at (localhost, 127.0.0.1, forwarded ports)."""
+_STOP_S = 2.0
 _MAX_BODY_BYTES = 16 * 2**20
 """Of a request; a state with thousands of annotations has one."""
 
@@ -115,6 +118,12 @@ class _Server(neuroglancer.server.Server):
         if not any(isinstance(kept, _OneLine) for kept in logger.filters):
             logger.addFilter(_OneLine())
 
+    def stop_within(self, seconds: float) -> bool:
+        """Stop; its own `stop` waits for ever where a request hangs in someone else's library."""
+        self.request_stop()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
 
 class _Viewer(viewer_base.ViewerBase):
     def __init__(self, token: str, server: _Server) -> None:
@@ -188,8 +197,9 @@ class ViewerMount:
         return token
 
     def stop(self) -> None:
-        """Close every connection and the port."""
-        self._server.stop()
+        """Close every connection and the port, in `_STOP_S` or else say so."""
+        if not self._server.stop_within(_STOP_S):
+            log.warning("A request is still being answered; it is left unfinished.")
 
 
 def _see_if_free(host: str, port: int) -> None:

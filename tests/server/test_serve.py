@@ -229,3 +229,17 @@ def test_signals_stop_it_cleanly_within_five_seconds(tmp_path, number) -> None:
     assert process.returncode == 0, errors
     assert time.monotonic() - started < 5
     assert errors == ""
+
+
+def test_a_request_that_hangs_does_not_hold_up_the_end(tmp_path, caplog) -> None:
+    served = start(tmp_path)
+    hangs = threading.Event()
+    loop = served.server._mount.loop
+    loop.call_soon_threadsafe(hangs.wait)
+    begun = time.monotonic()
+    served.server.stop()
+    took = time.monotonic() - begun
+    hangs.set()
+    wait_until(loop.is_closed)
+    assert took < 5
+    assert "A request is still being answered" in caplog.text
