@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,22 +213,25 @@ def _open_model(source: Source, folder: Path, how: _Backing, *, wait: bool) -> O
     return Opened(folder, pipeline, close, str(verdict.get("is", "")))
 
 
-def saved_base_rates(dataset: str, model: Path | None = None) -> dict[Kind, BaseRate]:
+def saved_base_rates(
+    dataset: str, model: Path | None = None, *, sha256s: Iterable[str] = ()
+) -> dict[Kind, BaseRate]:
     """The rates in force for a dataset, without opening it.
 
     Args:
         dataset: Its name.
-        model: Model folder; None is the shipped one for its voxels.
+        model: Model folder; None is the shipped one, see `model.shipped.shipped_for`.
+        sha256s: Of the weights behind each of its answers.
 
     Raises:
         AssistError: The saved state is damaged.
         ModelError: The model cannot be used.
     """
     from cb2_assist.model.card import check_card
-    from cb2_assist.model.shipped import shipped_model
+    from cb2_assist.model.shipped import shipped_for
     from cb2_assist.suggestions.base_rate import base_rates, read_state
 
-    folder = model or shipped_model(known_voxel_nm(dataset))
+    folder = model or shipped_for(dataset, sha256s)
     return base_rates(read_state(saved_state_file(dataset)), check_card(folder).card)
 
 
@@ -239,22 +242,15 @@ def model_for(dataset: DatasetChoice) -> Path:
         DatasetError: The file or a volume is missing or damaged.
     """
     from cb2_assist.datasets import registry
-    from cb2_assist.model.shipped import shipped_model
+    from cb2_assist.model.shipped import shipped_for, shipped_model
 
     if dataset.file is None:
-        return shipped_model(known_voxel_nm(str(dataset.name)))
+        return shipped_for(str(dataset.name))
     source = registry.open_dataset(None, dataset.file)
     try:
         return shipped_model(source.resolution)
     finally:
         source.close()
-
-
-def known_voxel_nm(dataset: str) -> tuple[float, float, float] | None:
-    """Edges of the voxels of a known dataset, without opening it; None where nobody knows."""
-    from cb2_assist.datasets.registry import known_datasets
-
-    return next((e.voxel_nm for e in known_datasets() if e.name == dataset), None)
 
 
 def saved_state_file(dataset: str) -> Path:
