@@ -26,8 +26,9 @@ from cb2_assist.learning.calibrate import fit_platt
 
 LEAST_PLACES = 8
 """With fewer, a variance between them is a guess."""
-_LEAST = 40
-"""Decisions of either answer in each place."""
+_LEAST = (160, 80, 40)
+"""Decisions of either answer in each place: the most that leave `LEAST_PLACES`. A large place is
+more like a volume than a small one, and its scale is better known."""
 _DRAWS = 200
 
 Floats = NDArray[np.float64]
@@ -36,7 +37,7 @@ Floats = NDArray[np.float64]
 def places(
     source: NDArray[np.str_], point_nm: Floats, answer: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Blocks of space: each source is halved along its longest edge while the answers suffice.
+    """Blocks of space: each source is halved again and again, along its longest edge.
 
     Args:
         source: Which segmentation a decision is of, (n,).
@@ -46,18 +47,12 @@ def places(
     Returns:
         Place of each decision from 0 on, (n,); -1 where a whole source has too few of one answer.
     """
-    out = np.full(len(answer), -1, np.int64)
-    todo = [np.flatnonzero(source == s) for s in np.unique(source)]
-    count = 0
-    while todo:
-        rows = todo.pop()
-        halves = _halves(rows, point_nm, answer)
-        if halves:
-            todo += halves
-        elif _rarer(answer[rows]) >= _LEAST:
-            out[rows] = count
-            count += 1
-    return out
+    found = np.full(len(answer), -1, np.int64)
+    for least in _LEAST:
+        found = _blocks(source, point_nm, answer, least)
+        if found.max(initial=-1) + 1 >= LEAST_PLACES:
+            break
+    return found
 
 
 def elsewhere(
@@ -86,22 +81,27 @@ def elsewhere(
         return {
             "draws": [],
             "places": len(names),
-            "why": f"only {len(names)} of the {LEAST_PLACES} blocks with {_LEAST} decisions of either "
-            "answer that it takes to tell how much places differ: intervals are those of the "
-            "calibration set alone",
+            "why": f"only {len(names)} of the {LEAST_PLACES} blocks with {_LEAST[-1]} decisions of "
+            "either answer that it takes to tell how much places differ: intervals are those of "
+            "the calibration set alone",
         }
     common = np.array([np.log(scale["temperature"]), scale["bias"]])
     own, noise = [], []
     for k in names:
         x, y = logit[place == k], answer[place == k]
         t, b = fit_platt(x, y)
-        own.append((np.log(t), b))
-        noise.append(np.diag(_noise(x, y, common)))
+        information, covariance = _noise(x, y, common)
+        at = np.array([np.log(t), b])
+        # without what the weak prior of the fit took off
+        own.append(at + np.linalg.solve(information, at) / len(x))
+        noise.append(np.diag(covariance))
     sd = np.sqrt([between(y, v) for y, v in zip(np.array(own).T, np.array(noise).T, strict=True)])
     rng = np.random.default_rng(seed)
     # each as often as its share: quantiles of few draws would depend on the seed
     steps = stats.t.ppf((np.arange(_DRAWS) + 0.5) / _DRAWS, len(names) - 2)
+    # the mean over places is no better known than their number allows
     off = np.stack([rng.permutation(steps), rng.permutation(steps)], 1) * sd
+    off *= np.sqrt(1 + 1 / len(names))
     resampled = np.resize(np.array(scale["draws"]), (_DRAWS, 2))
     temperature = resampled[:, 0] * np.exp(off[:, 0])
     bias = resampled[:, 1] + off[:, 1]
@@ -127,15 +127,32 @@ def between(estimate: Floats, variance: Floats) -> float:
     return max(0.0, float((q - (len(estimate) - 1)) / c))
 
 
+def _blocks(
+    source: NDArray[np.str_], point_nm: Floats, answer: NDArray[np.bool_], least: int
+) -> NDArray[np.int64]:
+    out = np.full(len(answer), -1, np.int64)
+    todo = [np.flatnonzero(source == s) for s in np.unique(source)]
+    count = 0
+    while todo:
+        rows = todo.pop()
+        halves = _halves(rows, point_nm, answer, least)
+        if halves:
+            todo += halves
+        elif _rarer(answer[rows]) >= least:
+            out[rows] = count
+            count += 1
+    return out
+
+
 def _halves(
-    rows: NDArray[np.int64], point_nm: Floats, answer: NDArray[np.bool_]
+    rows: NDArray[np.int64], point_nm: Floats, answer: NDArray[np.bool_], least: int
 ) -> Sequence[NDArray[np.int64]]:
     """Both halves along the longest edge that leaves enough in either; none without."""
     at = point_nm[rows]
     for axis in np.argsort(-np.ptp(at, axis=0), kind="stable"):
         order = rows[np.argsort(at[:, axis], kind="stable")]
         halves = order[: len(order) // 2], order[len(order) // 2 :]
-        if all(_rarer(answer[h]) >= _LEAST for h in halves):
+        if all(_rarer(answer[h]) >= least for h in halves):
             return halves
     return ()
 
@@ -144,20 +161,24 @@ def _rarer(answer: NDArray[np.bool_]) -> int:
     return int(min(answer.sum(), (~answer).sum()))
 
 
-def _noise(logit: Floats, answer: NDArray[np.bool_], common: Floats) -> Floats:
-    """Covariance of a place's log temperature and bias if its scale were the common one.
+def _noise(logit: Floats, answer: NDArray[np.bool_], common: Floats) -> tuple[Floats, Floats]:
+    """What a place tells of log temperature and bias if its scale is the common one, both (2, 2).
 
-    The sandwich of the weighted likelihood that `calibrate.fit_platt` maximises, with what is
-    expected at the common scale in the place of what was seen: a place without a single error is
-    not better known than others.
+    The information of the weighted likelihood that `calibrate.fit_platt` maximises, and the
+    sandwich of it: with what is expected at the common scale in the place of what was seen, so
+    that a place without a single error is not better known than others.
+
+    Returns:
+        Information and covariance.
     """
-    n, rate = len(answer), float(answer.mean())
+    rate = float(answer.mean())
     for_true, for_false = 0.5 / answer.sum(), 0.5 / (~answer).sum()
-    x = np.stack([-logit * np.exp(-common[0]), np.ones(n)], 1)
+    x = np.stack([-logit * np.exp(-common[0]), np.ones(len(logit))], 1)
     z = common[1] - x[:, 0]
     even = 1 / (1 + np.exp(-z))
     p = 1 / (1 + np.exp(-(z + np.log(rate / (1 - rate)))))
     bread = (for_true * p + for_false * (1 - p)) * even * (1 - even)
     filling = p * (1 - p) * (for_true * (1 - even) + for_false * even) ** 2
-    inverse = np.linalg.inv((x * bread[:, None]).T @ x + np.eye(2) / n)
-    return inverse @ (x * filling[:, None]).T @ x @ inverse
+    information = (x * bread[:, None]).T @ x
+    inverse = np.linalg.inv(information)
+    return information, inverse @ (x * filling[:, None]).T @ x @ inverse

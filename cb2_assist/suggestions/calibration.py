@@ -205,7 +205,7 @@ def why_uncalibrated(card: Mapping[str, Any], species: str, extent_nm: float) ->
     return " ".join(said)
 
 
-def _digest(content: Any) -> str:
+def _digest(content: Mapping[str, Any] | list[Any]) -> str:
     """10 hex digits of the SHA-256 of its JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 

@@ -99,6 +99,9 @@ def test_from_the_command_line_to_a_calibrated_model_that_learnt_from_all(tmp_pa
         n = sum(e["n"] for name, e in learnt.items() if f"-{task}-" in name)
         assert card["calibration"][task]["n"] == n, "all were judged once"
         assert card["validation"][f"{task} all"]["n"] == n
+        far = card["calibration"][task]["elsewhere"]
+        assert (far["draws"], far["places"]) == ([], 0), "beads are too few for places"
+        assert "it takes to tell how much places differ" in far["why"]
     assert "without its slab" in card["calibrated_on"]
     assert card["ood"]["default"] == max(card["ood"]["auroc"], key=card["ood"]["auroc"].get)
     model = load_model(out / "model")
