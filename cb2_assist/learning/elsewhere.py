@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cb2_assist.learning.calibrate import fit_platt
+from cb2_assist.suggestions.recalibration import sigmoid
 
 LEAST_PLACES = 8
 """With fewer, a variance between them is a guess."""
@@ -30,6 +31,8 @@ _LEAST = (160, 80, 40)
 """Decisions of either answer in each place: the most that leave `LEAST_PLACES`. A large place is
 more like a volume than a small one, and its scale is better known."""
 _DRAWS = 200
+_LEAST_TEMPERATURE = 0.001
+"""Below it every answer is certain anyway, and the card would round it to nothing."""
 
 Floats = NDArray[np.float64]
 
@@ -76,38 +79,40 @@ def elsewhere(
         ``draws`` (pairs of temperature and bias), ``places``, ``sd_log_temperature`` and
         ``sd_bias``; or no draws and in ``why`` what is missing.
     """
-    names = [k for k in np.unique(place) if k >= 0]
-    if len(names) < LEAST_PLACES:
+    common = np.array([np.log(scale["temperature"]), scale["bias"]])
+    own, noise = [], []
+    for k in np.unique(place[place >= 0]):
+        x, y = logit[place == k], answer[place == k]
+        information, filling = _noise(x, y, common)
+        if np.linalg.matrix_rank(information) < 2:
+            continue  # all of one log-odds, which says nothing of a temperature
+        t, b = fit_platt(x, y)
+        at = np.array([np.log(t), b])
+        inverse = np.linalg.inv(information)
+        # without what the weak prior of the fit took off
+        own.append(at + inverse @ at / len(x))
+        noise.append(np.diag(inverse @ filling @ inverse))
+    if len(own) < LEAST_PLACES:
         return {
             "draws": [],
-            "places": len(names),
-            "why": f"only {len(names)} of the {LEAST_PLACES} blocks with {_LEAST[-1]} decisions of "
+            "places": len(own),
+            "why": f"only {len(own)} of the {LEAST_PLACES} blocks with {_LEAST[-1]} decisions of "
             "either answer that it takes to tell how much places differ: intervals are those of "
             "the calibration set alone",
         }
-    common = np.array([np.log(scale["temperature"]), scale["bias"]])
-    own, noise = [], []
-    for k in names:
-        x, y = logit[place == k], answer[place == k]
-        t, b = fit_platt(x, y)
-        information, covariance = _noise(x, y, common)
-        at = np.array([np.log(t), b])
-        # without what the weak prior of the fit took off
-        own.append(at + np.linalg.solve(information, at) / len(x))
-        noise.append(np.diag(covariance))
     sd = np.sqrt([between(y, v) for y, v in zip(np.array(own).T, np.array(noise).T, strict=True)])
     rng = np.random.default_rng(seed)
     # each as often as its share: quantiles of few draws would depend on the seed
-    steps = stats.t.ppf((np.arange(_DRAWS) + 0.5) / _DRAWS, len(names) - 2)
+    steps = stats.t.ppf((np.arange(_DRAWS) + 0.5) / _DRAWS, len(own) - 2)
     # the mean over places is no better known than their number allows
     off = np.stack([rng.permutation(steps), rng.permutation(steps)], 1) * sd
-    off *= np.sqrt(1 + 1 / len(names))
+    off *= np.sqrt(1 + 1 / len(own))
     resampled = np.resize(np.array(scale["draws"]), (_DRAWS, 2))
-    temperature = resampled[:, 0] * np.exp(off[:, 0])
+    temperature = np.maximum(resampled[:, 0] * np.exp(off[:, 0]), _LEAST_TEMPERATURE)
     bias = resampled[:, 1] + off[:, 1]
     return {
         "draws": np.stack([temperature, bias], 1).round(4).tolist(),
-        "places": len(names),
+        "places": len(own),
         "sd_log_temperature": round(float(sd[0]), 4),
         "sd_bias": round(float(sd[1]), 4),
     }
@@ -165,20 +170,17 @@ def _noise(logit: Floats, answer: NDArray[np.bool_], common: Floats) -> tuple[Fl
     """What a place tells of log temperature and bias if its scale is the common one, both (2, 2).
 
     The information of the weighted likelihood that `calibrate.fit_platt` maximises, and the
-    sandwich of it: with what is expected at the common scale in the place of what was seen, so
-    that a place without a single error is not better known than others.
+    variance of its slope: with what is expected at the common scale in the place of what was seen,
+    so that a place without a single error is not better known than others.
 
     Returns:
-        Information and covariance.
+        Information and variance of the slope, bread and filling of the sandwich estimator.
     """
     rate = float(answer.mean())
     for_true, for_false = 0.5 / answer.sum(), 0.5 / (~answer).sum()
     x = np.stack([-logit * np.exp(-common[0]), np.ones(len(logit))], 1)
     z = common[1] - x[:, 0]
-    even = 1 / (1 + np.exp(-z))
-    p = 1 / (1 + np.exp(-(z + np.log(rate / (1 - rate)))))
+    even, p = sigmoid(z), sigmoid(z + np.log(rate / (1 - rate)))
     bread = (for_true * p + for_false * (1 - p)) * even * (1 - even)
     filling = p * (1 - p) * (for_true * (1 - even) + for_false * even) ** 2
-    information = (x * bread[:, None]).T @ x
-    inverse = np.linalg.inv(information)
-    return information, inverse @ (x * filling[:, None]).T @ x @ inverse
+    return (x * bread[:, None]).T @ x, (x * filling[:, None]).T @ x

@@ -111,6 +111,18 @@ def test_a_place_without_an_error_is_not_taken_as_certain():
     assert np.isfinite(found["draws"]).all()
 
 
+def test_places_of_one_log_odds_or_beyond_all_measure_do_not_stop_a_training():
+    logit, answer, group, place = world(12, (0.0, 0.0), 1)
+    logit[place < 2] = 0.25
+    logit[place == 2] = np.where(answer[place == 2], 4000.0, -4000.0)
+    scale = fit_scale(logit, answer, group)
+    found = elsewhere(logit, answer, place, scale)
+
+    assert found["places"] == 9
+    assert np.isfinite(found["draws"]).all()
+    assert np.array(found["draws"])[:, 0].min() > 0
+
+
 def test_decisions_of_no_place_are_left_out():
     logit, answer, group, place = world(10, (0.2, 0.6), 2)
     scale = fit_scale(logit, answer, group)
