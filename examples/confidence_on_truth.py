@@ -4,14 +4,16 @@
 
 You will see the calibration error of the confidence at the volume's own base rate beside what a
 perfectly calibrated model with the same scores would show by chance, how often a bin's observed
-share lies inside its mean interval, and the error on the rest after a random draw of labels, mean
-of 20 draws. Nothing is fitted on what is judged.
+share lies inside its mean interval, of the page and of the calibration set alone (which knows
+nothing of how much places differ), and the error on the rest after a random draw of labels, mean of
+20 draws. Nothing is fitted on what is judged.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,24 +43,48 @@ def odds(p: Floats) -> Floats:
     return np.log(q) - np.log1p(-q)
 
 
-def covered(
-    calibrator: Calibrator, z: Floats, answer: NDArray[np.bool_], rate: float
-) -> tuple[int, int]:
-    """Bins of at least `LEAST` whose observed share lies in the mean interval; and all of those."""
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Decisions of about the same confidence: means, and the interval of either kind."""
+
+    n: int
+    said: float
+    seen: float
+    interval: tuple[float, float]
+    alone: tuple[float, float]
+
+    def __str__(self) -> str:
+        """One line."""
+        page, alone = (f"{low:.3f} to {high:.3f}" for low, high in (self.interval, self.alone))
+        return f"said {self.said:.3f}, seen {self.seen:.3f}, {page} ({alone}), n {self.n}"
+
+
+def bins(calibrator: Calibrator, z: Floats, answer: NDArray[np.bool_], rate: float) -> list[Bin]:
+    """Bins of at least `LEAST` decisions."""
     scale = calibrator.scales[Kind.JOIN]
+    alone = replace(calibrator, scales={Kind.JOIN: replace(scale, elsewhere=())})
     base = BaseRate(rate, "labels", len(z))
     logit = (z - scale.bias) * scale.temperature
-    both = [calibrator.interval(Kind.JOIN, float(v), base, reliable=True) for v in logit]
-    low, high = np.array(both).T
+    both = [
+        np.array([c.interval(Kind.JOIN, float(v), base, reliable=True) for v in logit])
+        for c in (calibrator, alone)
+    ]
     p = 1 / (1 + np.exp(-(z + odds(np.array(rate)))))
     at = np.clip((p * 15).astype(int), 0, 14)
-    held = n = 0
+    found = []
     for b in np.unique(at):
         m = at == b
         if m.sum() >= LEAST:
-            n += 1
-            held += bool(low[m].mean() <= answer[m].mean() <= high[m].mean())
-    return held, n
+            page, own = ((float(x[m, 0].mean()), float(x[m, 1].mean())) for x in both)
+            found.append(Bin(int(m.sum()), float(p[m].mean()), float(answer[m].mean()), page, own))
+    return found
+
+
+def coverage(found: list[Bin], intervals: list[tuple[float, float]]) -> str:
+    """How many of the bins lie inside, and how wide the intervals are."""
+    inside = sum(low <= b.seen <= high for b, (low, high) in zip(found, intervals, strict=True))
+    width = float(np.mean([high - low for low, high in intervals])) if intervals else 0.0
+    return f"{inside} of {len(found)} bins of >= {LEAST}, mean width {width:.3f}"
 
 
 def after_labels(z: Floats, answer: NDArray[np.bool_], labels: int) -> tuple[float, float, int]:
@@ -97,12 +123,16 @@ def main() -> None:
     rate = float(answer.mean())
     confidence = 1 / (1 + np.exp(-(z + odds(np.array(rate)))))
     f = calibration_figures(answer, confidence)
-    held, n = covered(calibrator, z, answer, rate)
+    found = bins(calibrator, z, answer, rate)
     mean, sd, drawn = after_labels(z, answer, given.labels)
     print(f"{volume.name}: n {len(answer)}, {rate:.1%} true, no label from it")
     print(f"  ECE-15 of the confidence {f['ece15']:.3f}, less chance {f['ece15_debiased']:.3f}")
     print(f"  95th percentile if perfectly calibrated {f['ece15_if_perfect_q95']:.3f}")
-    print(f"  observed share inside the bin's mean interval: {held} of {n} bins of >= {LEAST}")
+    page, alone = ([getattr(b, k) for b in found] for k in ("interval", "alone"))
+    print(f"  observed share inside the bin's mean interval: {coverage(found, page)}")
+    print(f"  inside that of the calibration set alone: {coverage(found, alone)}")
+    for b in found:
+        print(f"    {b}")
     print(f"after {given.labels} labels, on the rest: {mean:.3f} (sd {sd:.3f}, {drawn} draws)")
     predictor.close()
     source.close()

@@ -47,7 +47,7 @@ def fit_scale(
             "calibrate on. Choose a wider validation slab, or a dataset with both answers."
         )
     with_bias = min(answer.sum(), (~answer).sum()) >= _LEAST
-    t, b = _fit(logit, answer, with_bias)
+    t, b = fit_platt(logit, answer, with_bias=with_bias)
     rng = np.random.default_rng(seed)
     names, inverse = np.unique(group, return_inverse=True)
     rows = [np.flatnonzero(inverse == k) for k in range(len(names))]
@@ -55,7 +55,8 @@ def fit_scale(
     while len(draws) < _DRAWS:
         i = np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])
         if answer[i].any() and not answer[i].all():
-            draws.append([round(v, 5) for v in _fit(logit[i], answer[i], with_bias)])
+            fit = fit_platt(logit[i], answer[i], with_bias=with_bias)
+            draws.append([round(v, 5) for v in fit])
     return {
         "temperature": round(t, 5),
         "bias": round(b, 5),
@@ -74,9 +75,10 @@ def _quantiles(v: NDArray[np.float64]) -> list[float]:
     return [round(q, 3) for q in found.tolist()]
 
 
-def _fit(
-    logit: NDArray[np.float64], answer: NDArray[np.bool_], with_bias: bool
+def fit_platt(
+    logit: NDArray[np.float64], answer: NDArray[np.bool_], *, with_bias: bool = True
 ) -> tuple[float, float]:
+    """Temperature and bias, as `fit_scale` has them; both answers occur."""
     weight = np.where(answer, 0.5 / max(answer.sum(), 1), 0.5 / max((~answer).sum(), 1))
     sign = np.where(answer, 1.0, -1.0)
     n = len(answer)

@@ -64,6 +64,8 @@ class Held:
         answer: What is true.
         group: Truth body of the smaller side.
         sample_type: See `pair_types`.
+        source: Name of the part, which is one of a segmentation and a question.
+        point_nm: Where, (n, 3).
     """
 
     logits: Mapping[str, NDArray[np.float64]]
@@ -71,6 +73,8 @@ class Held:
     answer: NDArray[np.bool_]
     group: NDArray[np.int64]
     sample_type: NDArray[np.str_]
+    source: NDArray[np.str_]
+    point_nm: NDArray[np.float64]
 
 
 def judged(network: MultiTaskViT, parts: Sequence[Part]) -> Held:
@@ -84,7 +88,7 @@ def joined(held: Sequence[Held]) -> Held:
         {m: np.concatenate([h.logits[m] for h in held]) for m in held[0].logits},
         *(
             np.concatenate([getattr(h, k) for h in held])
-            for k in ("task", "answer", "group", "sample_type")
+            for k in ("task", "answer", "group", "sample_type", "source", "point_nm")
         ),
     )
 
@@ -98,6 +102,8 @@ def _held(network: MultiTaskViT, parts: Sequence[Part], rows: Sequence[Rows]) ->
             piece.answer,
             piece.group,
             piece.sample_type,
+            np.full(len(piece), piece.name),
+            piece.point_nm,
         )
         for piece in _pieces(parts, rows)
     ]

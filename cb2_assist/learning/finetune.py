@@ -283,6 +283,7 @@ class _Run:
             ):
                 yes = self.learnt.answer[some]
                 if min(yes.sum(), (~yes).sum()) >= least:
+                    # of the dataset itself, so without what places differ by (`elsewhere`)
                     scales[kind.value] = fit_scale(outside[some], yes, group[some])
                     told[kind.value] = (
                         f"fitted on {len(yes)} {words} ({int(yes.sum())} accepted), each as the "

@@ -57,7 +57,7 @@ def recalibrate(
         LabelError: The labels cannot be read.
         ModelError: The card has no base rates.
     """
-    own = model.calibrator.id
+    own = model.calibrator.scores_id
     labels = calibration_labels(
         store.labels(dataset=dataset), model_sha256=model.sha256, calibrator=own
     )
@@ -131,7 +131,9 @@ def _question(
     few = _too_few(s)
     z = logit(
         np.array(
-            queue.scores(dataset, kind, model_sha256=model.sha256, calibrator=model.calibrator.id)
+            queue.scores(
+                dataset, kind, model_sha256=model.sha256, calibrator=model.calibrator.scores_id
+            )
         )
     )
     reference = reference_of(model, kind)

@@ -31,6 +31,7 @@ from cb2_assist.learning.cross_fit import (
     slabs,
 )
 from cb2_assist.learning.distributed import Team, team
+from cb2_assist.learning.elsewhere import elsewhere, places
 from cb2_assist.learning.examples import Volume, pure_bodies
 from cb2_assist.learning.licences import licence_note
 from cb2_assist.learning.metrics import figures
@@ -359,7 +360,10 @@ def _calibrate(card: dict[str, Any], held: Held) -> None:
     for index, kind in enumerate(Kind):
         rows = held.task == index
         answer, group, types = (x[rows] for x in (held.answer, held.group, held.sample_type))
-        card["calibration"][kind.value] = fit_scale(held.logits["all"][rows], answer, group)
+        scale = fit_scale(held.logits["all"][rows], answer, group)
+        place = places(held.source[rows], held.point_nm[rows], answer)
+        scale["elsewhere"] = elsewhere(held.logits["all"][rows], answer, place, scale)
+        card["calibration"][kind.value] = scale
         for mode, logits in held.logits.items():
             values = logits[rows]
             measured = figures(answer, _sigmoid(values), group)

@@ -33,7 +33,7 @@ class SavedState:
     model_sha256: str = ""
     """Of the weights whose scores the maps take."""
     calibrator: str = ""
-    """Id of that model's own calibrator."""
+    """What of its calibrator's id names those scores, see `Calibrator.scores_id`."""
     version: int = 0
     """Grows with every change."""
     evidence: Mapping[str, Any] = field(default_factory=dict)

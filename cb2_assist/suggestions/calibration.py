@@ -27,7 +27,8 @@ from cb2_assist.suggestions.base_rate import SavedState
 from cb2_assist.suggestions.recalibration import Recalibration
 
 STATE_MARK = "+"
-"""In a calibrator's id, between the model's own part and that of the dataset's saved state."""
+"""In a calibrator's id, behind the part that scores depend on. What follows names what else the
+numbers depend on: how far another place may be off, and the dataset's saved state."""
 _LIMIT = 30.0
 """Log-odds beyond this are cut: e^-30 is nothing that a calibration of our size could know."""
 
@@ -43,6 +44,9 @@ class Scale:
     bias: float
     draws: tuple[tuple[float, float], ...]
     """Temperature and bias refitted on resampled clusters of the calibration set."""
+    elsewhere: tuple[tuple[float, float], ...] = ()
+    """The same as another place than those of training may have them (`learning.elsewhere`); empty
+    where the card does not say how much places differ."""
 
     def apply(self, logit: float) -> float:
         """Log-odds at a 50:50 prior."""
@@ -59,6 +63,11 @@ class Calibrator:
     """False: the network's own numbers, of which nothing says how far they can be trusted."""
     maps: Mapping[tuple[Kind, tuple[str, ...]], Recalibration] = field(default_factory=dict)
     """From labels of the dataset, by question and names of the views behind an answer."""
+
+    @property
+    def scores_id(self) -> str:
+        """What of the id names the scores: that much in common, the same scores."""
+        return self.id.partition(STATE_MARK)[0]
 
     def score(self, kind: Kind, logit: float) -> float:
         """Probability at a 50:50 prior."""
@@ -91,7 +100,10 @@ class Calibrator:
         *,
         reliable: bool,
     ) -> tuple[float, float]:
-        """90 % interval of the confidence from the calibration's own uncertainty.
+        """90 % interval of the confidence in a place like those of training, but another one.
+
+        A map is of the place itself: with it, or where the card does not say how much places
+        differ, it is the calibration's own uncertainty.
 
         Args:
             kind: Which question.
@@ -111,8 +123,9 @@ class Calibrator:
         elif not self.is_calibrated:
             return 0.0, 1.0
         else:
-            drawn = [_cut(logit / t + b) for t, b in scale.draws] or [z]
-            at, middle = np.array(drawn) + shift, z + shift
+            drawn = np.array(scale.elsewhere or scale.draws or [(scale.temperature, scale.bias)])
+            at = np.clip(logit / drawn[:, 0] + drawn[:, 1], -_LIMIT, _LIMIT) + shift
+            middle = z + shift
         low, high = np.quantile(at, (0.05, 0.95))
         ends = [_sigmoid(min(low, middle)), _sigmoid(max(high, middle))]
         if not reliable:
@@ -122,20 +135,19 @@ class Calibrator:
     def with_state(self, state: SavedState, model_sha256: str) -> Calibrator:
         """What labels of a dataset make of this one; itself when nothing is saved.
 
-        The maps hold for the scores of one model; for another the saved base rates alone do. The
-        id gets a part that names maps and rates: the same id, the same numbers.
+        The maps hold for the scores of one model, whatever its intervals; for another the saved
+        base rates alone do. The id gets a part that names maps and rates: the same id, the same
+        numbers.
         """
         if not state.rates and not state.maps:
             return self
-        fits = state.model_sha256 == model_sha256 and state.calibrator == self.id
+        fits = state.model_sha256 == model_sha256 and state.calibrator == self.scores_id
         maps = {(k, m.views): m for k, some in state.maps.items() for m in some} if fits else {}
         content = [
             sorted((k.value, r.value) for k, r in state.rates.items()),
             sorted((k.value, m.id) for (k, _), m in maps.items()),
         ]
-        text = json.dumps(content, sort_keys=True)
-        suffix = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return replace(self, id=f"{self.id}{STATE_MARK}{suffix}", maps=maps)
+        return replace(self, id=f"{self.id}{STATE_MARK}{_digest(content)[:8]}", maps=maps)
 
 
 def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:
@@ -154,16 +166,16 @@ def calibrator_from_card(card: Mapping[str, Any]) -> Calibrator:
         for kind in Kind:
             s = given[kind.value]
             draws = tuple(_pair(t, b) for t, b in s["draws"])
-            scales[kind] = Scale(*_pair(s["temperature"], s["bias"]), draws)
-    except (KeyError, TypeError, ValueError) as e:
+            far = tuple(_pair(t, b) for t, b in s.get("elsewhere", {}).get("draws", ()))
+            scales[kind] = Scale(*_pair(s["temperature"], s["bias"]), draws, far)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ModelError(
             f"The card of {card.get('name')!r} has no usable calibration ({e}). Train again, or "
             "restore the card."
         ) from e
-    text = json.dumps(
-        {k.value: [s.temperature, s.bias, s.draws] for k, s in scales.items()}, sort_keys=True
-    )
-    return Calibrator("cal-" + hashlib.sha256(text.encode()).hexdigest()[:10], scales)
+    own = "cal-" + _digest({k.value: [s.temperature, s.bias, s.draws] for k, s in scales.items()})
+    far_off = {k.value: s.elsewhere for k, s in scales.items() if s.elsewhere}
+    return Calibrator(own + (STATE_MARK + _digest(far_off)[:8] if far_off else ""), scales)
 
 
 def why_uncalibrated(card: Mapping[str, Any], species: str, extent_nm: float) -> str:
@@ -191,6 +203,11 @@ def why_uncalibrated(card: Mapping[str, Any], species: str, extent_nm: float) ->
             f"{extent_nm:g} nm."
         )
     return " ".join(said)
+
+
+def _digest(content: Mapping[str, Any] | list[Any]) -> str:
+    """10 hex digits of the SHA-256 of its JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _pair(temperature: float, bias: float) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from beads import PLANE, TOP, bead_dataset, bead_volume
 from fixtures_model import TINY_VIEWS
+from places_left_out import unseen
 
 from cb2_assist.cli import main
 from cb2_assist.learning.cross_fit import GUARD_VX, Slab, slabs
@@ -99,6 +100,9 @@ def test_from_the_command_line_to_a_calibrated_model_that_learnt_from_all(tmp_pa
         n = sum(e["n"] for name, e in learnt.items() if f"-{task}-" in name)
         assert card["calibration"][task]["n"] == n, "all were judged once"
         assert card["validation"][f"{task} all"]["n"] == n
+        far = card["calibration"][task]["elsewhere"]
+        assert (far["draws"], far["places"]) == ([], 0), "beads are too few for places"
+        assert "it takes to tell how much places differ" in far["why"]
     assert "without its slab" in card["calibrated_on"]
     assert card["ood"]["default"] == max(card["ood"]["auroc"], key=card["ood"]["auroc"].get)
     model = load_model(out / "model")
@@ -107,3 +111,11 @@ def test_from_the_command_line_to_a_calibrated_model_that_learnt_from_all(tmp_pa
     for task in model.ood.tasks.values():
         for method in model.ood.methods:
             assert (np.diff(task.percentiles[method]) >= 0).all()
+
+    # what the program that leaves places out starts from
+    held = unseen(out)
+    for index, task in enumerate(("join", "cut")):
+        assert (held.task == index).sum() == card["calibration"][task]["n"]
+    mine = {str(row) for row in held.point_nm[held.task == 0].tolist()}
+    with np.load(next(out.glob("parts/*-join-train")) / "rows.npz") as rows:
+        assert mine == {str(row) for row in rows["point_nm"].tolist()}

@@ -67,6 +67,20 @@ def test_the_same_labels_change_nothing_twice(store):
     assert first["calibrator"]["after"] == second["calibrator"]["before"] != OWN.id
 
 
+def test_labels_of_an_earlier_interval_are_evidence_of_the_same_scores(store):
+    label(store, 200)
+    before, _ = recalibrate(store, DATASET, MODEL, NOTHING_SAVED)
+    scales = {k: {**s, "elsewhere": {"draws": [[2.5, 0.9]]}} for k, s in CALIBRATION.items()}
+    card = {**CARD, "calibration": scales}
+    own = calibrator_from_card(card)
+    state, document = recalibrate(store, DATASET, Model(SHA, card, own), before)
+
+    assert own.id != OWN.id
+    assert state is before, "the same labels, the same map"
+    assert document["kinds"]["join"]["n"] == 200
+    assert own.with_state(state, SHA).maps
+
+
 def test_labels_at_the_cursor_are_no_evidence(store):
     z = scored_sites(400)
     made = drawn_decisions(z, z > 0, calibrator=OWN.id)

@@ -5,6 +5,7 @@ import pytest
 from cb2_assist.app import DatasetChoice, build_assistant, model_for
 from cb2_assist.model.card import check_card
 from cb2_assist.model.shipped import shipped_by, shipped_for, shipped_model, shipped_models
+from cb2_assist.suggestions.calibration import calibrator_from_card
 
 CUBES, SECTIONS = "cb2-vit-tiny", "cb2-vit-tiny-sections"
 
@@ -30,6 +31,15 @@ def test_every_shipped_model_is_whole_and_says_what_voxels_it_learnt_from():
     assert [c.name for c in cards] == [CUBES, SECTIONS]
     assert len({c.sha256 for c in cards}) == 2
     assert cards[1].card["split"]["voxel_nm"] == [8.0, 8.0, 40.0]
+
+
+def test_shipped_models_know_how_much_places_differ_and_score_as_they_did():
+    found = [calibrator_from_card(check_card(folder).card) for folder in shipped_models()]
+
+    assert [c.scores_id for c in found] == ["cal-b8214cb4d7", "cal-79bbf82469"]
+    for calibrator in found:
+        for scale in calibrator.scales.values():
+            assert len(scale.elsewhere) == 200
 
 
 def test_a_dataset_is_served_by_the_model_of_its_voxels(neurites_file):

@@ -79,6 +79,59 @@ def test_the_id_names_the_scales():
     assert calibrator_from_card(CARD).id != calibrator_from_card(other).id
 
 
+FAR = [[1.3, -1.8], [1.5, 0.2], [1.7, 2.3]]
+
+
+def with_places(card=CARD, draws=FAR):
+    """The card, as it would be if it said how much places differ."""
+    scales = {k: {**s, "elsewhere": {"draws": draws}} for k, s in card["calibration"].items()}
+    return {**card, "calibration": scales}
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_another_place_moves_the_interval_alone(calibrator, logit):
+    far = calibrator_from_card(with_places())
+    low, high = far.interval(Kind.JOIN, logit, rate(0.3), reliable=True)
+    near = calibrator.interval(Kind.JOIN, logit, rate(0.3), reliable=True)
+
+    assert far.score(Kind.JOIN, logit) == calibrator.score(Kind.JOIN, logit)
+    confidence = far.confidence(Kind.JOIN, logit, rate(0.3))
+    assert confidence == calibrator.confidence(Kind.JOIN, logit, rate(0.3))
+    assert 0 <= low <= confidence <= high <= 1
+    assert high - low > 2 * (near[1] - near[0]) or abs(logit) > 30, "there all draws are cut"
+
+
+def test_a_card_that_knows_too_few_places_has_the_interval_of_its_calibration(calibrator):
+    card = with_places(draws=[])
+
+    assert calibrator_from_card(card) == calibrator
+
+
+def test_the_id_names_intervals_behind_what_the_scores_depend_on(calibrator):
+    far, other = (calibrator_from_card(with_places(draws=d)) for d in (FAR, FAR[:2]))
+
+    assert calibrator.id == "cal-8b10e1013c", "labels that people gave name it"
+    assert len({calibrator.id, far.id, other.id}) == 3
+    assert far.scores_id == other.scores_id == calibrator.scores_id == calibrator.id
+
+
+def test_what_labels_taught_outlives_another_interval(calibrator):
+    far = calibrator_from_card(with_places())
+    moved, before = (c.with_state(saved(calibrator), "ab") for c in (far, calibrator))
+
+    assert moved.maps == before.maps != {}
+    answers = [
+        (
+            c.confidence(Kind.JOIN, 2.0, rate(0.25), VIEWS),
+            c.interval(Kind.JOIN, 2.0, rate(0.25), VIEWS, reliable=True),
+        )
+        for c in (moved, before)
+    ]
+    assert answers[0] == answers[1], "a map is of the place itself"
+    assert moved.id != before.id
+    assert moved.scores_id == before.scores_id
+
+
 def broken(kind, **changes):
     return {**CARD, "calibration": {**CALIBRATION, kind: {**CALIBRATION[kind], **changes}}}
 
@@ -97,6 +150,9 @@ def broken(kind, **changes):
         broken("join", draws=[[1.0]]),
         broken("join", draws=[[0.0, 1.0]]),
         broken("join", draws=None),
+        broken("join", elsewhere={"draws": [[0.0, 1.0]]}),
+        broken("join", elsewhere={"draws": None}),
+        broken("cut", elsewhere=[[1.0, 0.0]]),
     ],
 )
 def test_an_unusable_calibration_is_refused_in_words(card):
