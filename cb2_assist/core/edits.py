@@ -63,6 +63,9 @@ class Anchor:
 Anchors = tuple[tuple[Anchor, ...], tuple[Anchor, ...]]
 """Of the two sides: one each of a join, sources and sinks of a cut."""
 
+Sides = tuple[tuple[PointNm, ...], tuple[PointNm, ...]]
+"""Points that a cut is to part."""
+
 
 @dataclass(frozen=True, slots=True)
 class SplitPreview:
@@ -102,8 +105,8 @@ class Edit:
     """Of a join; these two were on screen."""
     supervoxels: tuple[SegmentId, SegmentId | None] | None = None
     """The parts nearest to the site, as the decision has them."""
-    sides: tuple[tuple[PointNm, ...], tuple[PointNm, ...]] = ((), ())
-    """Of a cut: points that are to come apart."""
+    sides: Sides = ((), ())
+    """Of a cut: points that are to come apart; empty where a step brings them."""
     anchors: Anchors | None = None
     """Where it takes hold, if that is known already."""
     turns: str | None = None
@@ -123,6 +126,8 @@ class EditStep:
     """ISO 8601 UTC."""
     note: str = ""
     """What a person should know, in words."""
+    sides: Sides | None = None
+    """Of a cut that was proposed before its sides were known."""
     anchors: Anchors | None = None
     roots: tuple[SegmentId, ...] = ()
     """Objects of the two sides when they were looked at last."""
@@ -166,6 +171,17 @@ class EditRecord:
     def anchors(self) -> Anchors | None:
         """Where it takes hold; None before that was found out."""
         return self.step.anchors or self.edit.anchors
+
+    @property
+    def sides(self) -> Sides:
+        """Of a cut: points that are to come apart, as far as they are known."""
+        return self.step.sides or self.edit.sides
+
+    @property
+    def needs_sides(self) -> bool:
+        """Whether it is a cut that waits for its sides to be computed."""
+        is_cut = self.edit.kind is EditKind.CUT and self.anchors is None
+        return is_cut and self.state is EditState.STAGED and not all(self.sides)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from cb2_assist.core.edits import (
     EditKind,
     EditRecord,
     EditState,
+    Sides,
 )
 from cb2_assist.core.errors import (
     AssistError,
@@ -124,6 +125,34 @@ class EditFlow:
             "again.",
         )
 
+    def give_sides(self, record: EditRecord, sides: Sides) -> EditRecord:
+        """Keep the sides of a cut that was staged before they were known.
+
+        Raises:
+            StaleEditError: Something else has happened to it.
+        """
+        return self._step(record, EditState.STAGED, sides=sides, note="")
+
+    def lack_sides(self, record: EditRecord, why: str, *, for_good: bool) -> EditRecord:
+        """Say of such a cut that its sides cannot be computed; the answer is not touched.
+
+        Args:
+            record: A cut that needs them.
+            why: A sentence.
+            for_good: Whether another try would end the same.
+
+        Raises:
+            StaleEditError: Something else has happened to it.
+        """
+        if for_good:
+            note = (
+                f"The two sides of this cut cannot be computed, so that it is not applied: {why} "
+                "The answer is kept as a label."
+            )
+            return self._step(record, EditState.REFUSED, note=note)
+        note = f"Its two sides cannot be computed yet: {why} This is tried again by itself."
+        return self._step_once(record, EditState.STAGED, note)
+
     def withdraw(self, record: EditRecord, note: str, *, by_hand: bool = False) -> EditRecord:
         """Take an edit off the list that was not made; another one stays as it is."""
         record = self._newest(record)
@@ -160,6 +189,7 @@ class EditFlow:
             kind=EditKind.REDO if is_redo else edit.kind,
             turns=edit.key if is_redo else None,
             operation=original.step.operation if is_redo else None,
+            sides=original.sides,
             anchors=original.anchors,
             made_at=self._now(),
         )
@@ -180,13 +210,15 @@ class EditFlow:
 
     def _apply_new(self, record: EditRecord) -> EditRecord:
         edit, step = record.edit, record.step
+        if record.needs_sides:
+            return record
         try:
             anchors = record.anchors or self._editor.anchors(
                 edit.kind,
                 edit.point,
                 (edit.segment, edit.partner),
                 edit.supervoxels,
-                edit.sides,
+                record.sides,
             )
         except SegmentNotFoundError as e:
             return self._step(record, EditState.REFUSED, note=str(e))

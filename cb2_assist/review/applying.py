@@ -23,6 +23,8 @@ from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Decision, Kind, SegmentId, Verdict
 from cb2_assist.decisions.edits import EditFlow, words_of
 from cb2_assist.labels.edit_store import EditStore, StaleEditError
+from cb2_assist.review.edit_sides import EditSides, Later
+from cb2_assist.review.evidence import CutSides
 from cb2_assist.review.lanes import Lane
 
 log = logging.getLogger(__name__)
@@ -40,13 +42,6 @@ class Verdicts(Protocol):
 
     def verdict(self, suggestion_id: str) -> Verdict | None:
         """The answer in force on a suggestion."""
-
-
-class Later(Protocol):
-    """Calls something after a time, on any thread."""
-
-    def __call__(self, seconds: float, call: Callable[[], object]) -> Callable[[], None]:
-        """Returns what cancels it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +66,7 @@ class Applying:
         flow: EditFlow,
         store: EditStore,
         verdicts: Verdicts,
+        sides: CutSides,
         *,
         user: str,
         dataset: str,
@@ -84,6 +80,7 @@ class Applying:
             flow: Takes an edit from one step to the next.
             store: Keeps edits.
             verdicts: What is in force.
+            sides: Makes those of cuts; closed with this.
             user: Whose edits.
             dataset: Of which dataset.
             is_live: Whether joins are applied after the grace, without a key.
@@ -93,6 +90,8 @@ class Applying:
         self._flow, self._store, self._verdicts = flow, store, verdicts
         self._user, self._dataset, self._is_live = user, dataset, is_live
         self._grace_s, self._later = grace_s, later or _later
+        self.sides = sides
+        self._edit_sides = EditSides(flow, store, sides, self._later, self._tell_sides)
         self._lane = Lane("cb2-edits")
         self._lock = threading.RLock()
         self._due: dict[str, tuple[float, Callable[[], None]]] = {}
@@ -110,7 +109,7 @@ class Applying:
 
         Args:
             decision: Not recorded yet.
-            sides: Of a cut: points in nm that are to come apart.
+            sides: Of a cut: points in nm that are to come apart; None: they arrive later.
 
         Returns:
             Words where it could not be kept; the verdict is worth more, and is recorded all the
@@ -215,7 +214,9 @@ class Applying:
             self._due, self._looks = {}, {}
         for _, cancel in waits:
             cancel()
-        return self._lane.close(timeout_s)
+        self._edit_sides.close()
+        done = self.sides.close(timeout_s)
+        return self._lane.close(timeout_s) and done
 
     @property
     def n_waiting(self) -> int:
@@ -269,6 +270,9 @@ class Applying:
         if by_person and self._is_live and is_join and ahead.state is EditState.STAGED:
             self._apply_after_grace(ahead.edit.key)
             return f"It is applied in {self._grace_s:.0f} s; u cancels."
+        if ahead.needs_sides:
+            self._edit_sides.wait_for(ahead)
+            return "Its edit waits in the list; y applies it once its two sides are computed."
         return "Its edit waits in the list; y applies." if by_person else ""
 
     def _backward(self, original: EditRecord, open_ones: list[EditRecord], by_person: bool) -> str:
@@ -301,6 +305,9 @@ class Applying:
                 "NOT applied: that edit has moved on since it was shown. Look at the list and "
                 "press y again."
             )
+        if record.needs_sides:
+            why = record.step.note or "The two sides of this cut are being computed."
+            raise DecisionError(f"NOT applied: {why} Press y once they are there.")
         return self._apply(record)
 
     def _apply_quietly(self, key: str) -> None:
@@ -377,6 +384,13 @@ class Applying:
             self.follow([after.edit.site], by_person=after.is_forward)
         return text
 
+    def _tell_sides(self, after: EditRecord) -> None:
+        """The sides of a cut are there, or it is known why not."""
+        if after.is_open:
+            self._refresh()
+        else:
+            self._tell(after, after)
+
     def _apply_after_grace(self, key: str) -> None:
         def act() -> None:
             with self._lock:
@@ -445,6 +459,7 @@ def _row(record: EditRecord) -> dict[str, Any]:
         "suggestion": edit.site,
         "operation": None if step.operation is None else str(step.operation),
         "previewed": step.preview is not None,
+        "computing": record.needs_sides,
     }
 
 

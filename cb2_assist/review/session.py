@@ -30,7 +30,7 @@ from cb2_assist.labels.codec import answered_sites
 from cb2_assist.review.answers import Answer, DecisionMaker, GivenReason, said
 from cb2_assist.review.applying import Applying
 from cb2_assist.review.blind import Blind, without_numbers
-from cb2_assist.review.evidence import EvidenceCache
+from cb2_assist.review.evidence import CutSides, EvidenceCache
 from cb2_assist.review.freshness import Freshness
 from cb2_assist.review.pace import Pace
 from cb2_assist.review.ports import Assistant, Log, Views
@@ -92,7 +92,8 @@ class ReviewSession:
         self._newest_proposal = 0
         self._resumed = threading.Event()
         self._resumed.set()
-        self._evidence = EvidenceCache(assistant, self._evidence_ready)
+        sides = applying.sides if applying else CutSides(assistant.sides_at)
+        self._evidence = EvidenceCache(assistant, sides, self._evidence_ready)
         self._making = DecisionMaker(assistant, views, self._evidence, user=user)
         self._pace = Pace()
         self._blind = Blind(blind_share, user, decisions.was_answered)

@@ -50,6 +50,7 @@ ANCHORS = ((Anchor(A, PointNm(1.0, 2.0, 3.0)),), (Anchor(B, PointNm(4.0, 5.0, 6.
 FULL = EditStep(
     EditState.APPLIED,
     note="µ – done",
+    sides=((PointNm(1, 2, 3),), (PointNm(4, 5, 6), PointNm(7, 8, 9))),
     anchors=ANCHORS,
     roots=(A, B),
     preview=SplitPreview(A, (3, 4), 1, separates=True, points=((PointNm(1, 2, 3),), ())),

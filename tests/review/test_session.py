@@ -259,6 +259,29 @@ def test_the_sides_of_a_selected_cut_arrive(world) -> None:
     assert world.session.snapshot()["sides"] is None
 
 
+def test_a_verdict_on_a_cut_counts_while_its_sides_are_still_computed(world) -> None:
+    computed = threading.Event()
+    make = world.assistant.sides_at
+
+    def slow(site):
+        assert computed.wait(60)
+        return make(site)
+
+    world.assistant.sides_at = slow
+    world.session = world.open()
+    world.propose()
+    cut = world.ids[2]
+    world.session.select(cut)
+    try:
+        world.decide(cut)
+        assert world.session.snapshot()["sides"] is None
+        decision = world.log.events[-1].decision
+        assert (decision.suggestion.id, decision.verdict) == (cut, Verdict.ACCEPT)
+        assert decision.views_sha256 in world.views.kept
+    finally:
+        computed.set()
+
+
 def test_a_place_without_suggestions_leaves_the_list(world) -> None:
     world.propose()
     before = world.ids
