@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId
@@ -195,14 +196,17 @@ class Operation:
     """Of an undo or redo: the operation that it turned."""
     at: str
     """When it was known to be made; ISO 8601 UTC."""
+    new_roots: tuple[SegmentId, ...] = ()
+    """Objects that it made."""
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, Any]:
         """As exports have it; numbers as text."""
         return {
             "operation_id": str(self.number),
             "kind": self.kind.value,
             "turned": None if self.turned is None else str(self.turned),
             "at": self.at,
+            "new_roots": [str(root) for root in self.new_roots],
         }
 
 
