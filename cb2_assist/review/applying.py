@@ -21,7 +21,8 @@ from cb2_assist.core.edits import Edit, EditKind, EditRecord, EditState
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Decision, Kind, SegmentId, Verdict
-from cb2_assist.decisions.edits import EditFlow, words_of
+from cb2_assist.decisions.edit_facts import words_of
+from cb2_assist.decisions.edits import EditFlow
 from cb2_assist.labels.edit_store import EditStore, StaleEditError
 from cb2_assist.review.edit_sides import EditSides, Later
 from cb2_assist.review.evidence import CutSides
