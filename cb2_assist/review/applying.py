@@ -34,6 +34,7 @@ GRACE_S = 3.0
 """How long an accepted join can be taken back before it is sent, with ``--apply live``."""
 _LOOK_AGAIN_S = (2.0, 5.0, 10.0, 20.0, 60.0)
 """Pauses between look-ups of an edit whose answer was lost; the last one goes on."""
+_SIDES_END_S = 0.1
 _ENDED_SHOWN = 4
 _MOST_TRIES = 5
 
@@ -216,7 +217,8 @@ class Applying:
         for _, cancel in waits:
             cancel()
         self._edit_sides.close()
-        done = self.sides.close(timeout_s)
+        # sides are computed anew as easily; a request in progress is not sent again
+        done = self.sides.close(_SIDES_END_S)
         return self._lane.close(timeout_s) and done
 
     @property

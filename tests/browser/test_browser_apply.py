@@ -192,18 +192,23 @@ def test_a_cut_that_is_accepted_before_its_sides_are_computed_counts_at_once(
     gate = tmp_path / "gate"
     process, labels = start("stage", str(GATED), str(gate))
     tab = Tab.open(browser, process.url)
-    proposed(tab, "cut")
+    before = proposed(tab, "cut")
     cut = tab.decide("f")
     assert "once its two sides are computed" in tab.status
     # and on to the next one, without another key for the cut
-    following = tab.decide("d")
+    tab.page.locator('[role=option][data-kind="join"]').first.click()
+    join = tab.decide("f")
     told = {row["suggestion_id"]: row["verdict"] for row in rows(labels)}
-    assert told == {cut: "accept", following: "reject"}
-    (record,) = records(labels)
-    assert (record.edit.site, record.needs_sides) == (cut, True)
+    assert told == {cut: "accept", join: "accept"}
+    assert [(r.edit.site, r.needs_sides) for r in records(labels)] == [(cut, True), (join, False)]
     tab.until(COMPUTING, True)
-    assert "sides are being computed" in tab.page.locator("cb2-edits li .state").inner_text()
-    tab.decide("y")
+    assert "sides are being computed" in tab.page.locator("cb2-edits li .state").first.inner_text()
+    # y passes over it, to the edit that is ready
+    tab.press("y")
+    tab.until(ROOT, before)
+    tab.settle()
+    tab.press("y")
+    tab.settle()
     assert "NOT applied" in tab.status
     tab.page.close()
     assert tab.faults == []
@@ -217,9 +222,10 @@ def test_a_cut_that_is_accepted_before_its_sides_are_computed_counts_at_once(
     tab.press("y")
     tab.until("() => cb2.page.view.edits.waiting[0]?.previewed")
     assert "Press y to cut" in tab.status
-    (record,) = records(labels)
-    assert record.state is EditState.STAGED
-    assert all(record.sides)
-    assert world.cave.deployment.editor.operations == {}
+    early, applied = records(labels)
+    assert (early.state, applied.state) == (EditState.STAGED, EditState.APPLIED)
+    assert all(early.sides)
+    assert early.step.preview.root in applied.step.new_roots, "of what the neuron is by now"
+    assert [o.is_merge for o in world.cave.deployment.editor.operations.values()] == [True]
     tab.page.close()
     assert tab.faults == []

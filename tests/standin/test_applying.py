@@ -150,6 +150,7 @@ class Desk:
 
     def close(self) -> None:
         self.slow.let_go.set()
+        self.applying.sides.close(60)
         assert self.applying.close(60)
 
 
