@@ -24,6 +24,7 @@ from cb2_assist.core.records import Decision, Kind, SegmentId, Verdict
 from cb2_assist.decisions.edit_facts import words_of
 from cb2_assist.decisions.edits import EditFlow
 from cb2_assist.labels.edit_store import EditStore, StaleEditError
+from cb2_assist.review.edit_list import EditList
 from cb2_assist.review.edit_sides import EditSides, Later
 from cb2_assist.review.evidence import CutSides
 from cb2_assist.review.lanes import Lane
@@ -35,7 +36,6 @@ GRACE_S = 3.0
 _LOOK_AGAIN_S = (2.0, 5.0, 10.0, 20.0, 60.0)
 """Pauses between look-ups of an edit whose answer was lost; the last one goes on."""
 _SIDES_END_S = 0.1
-_ENDED_SHOWN = 4
 _MOST_TRIES = 5
 
 
@@ -98,8 +98,7 @@ class Applying:
         self._lock = threading.RLock()
         self._due: dict[str, tuple[float, Callable[[], None]]] = {}
         self._looks: dict[str, tuple[int, Callable[[], None]]] = {}
-        self._ended: list[str] = []
-        self._rows: dict[str, Any] = {}
+        self._list = EditList(store, user=user, dataset=dataset, is_live=is_live)
         self._closed = False
         self.hooks = Hooks()
         self._refresh()
@@ -224,21 +223,13 @@ class Applying:
     @property
     def n_waiting(self) -> int:
         """Edits that wait for something."""
-        return len(self._rows["waiting"])
+        return self._list.n_waiting
 
     def to_json(self) -> dict[str, Any]:
         """The list, as the page reads it."""
         with self._lock:
-            now = time.monotonic()
-            due = {key: max(0.0, at - now) for key, (at, _) in self._due.items()}
-            rows = self._rows
-        return {
-            **rows,
-            "waiting": [
-                {**row, "due_in_ms": 1e3 * due[row["edit"]] if row["edit"] in due else None}
-                for row in rows["waiting"]
-            ],
-        }
+            due = {key: at for key, (at, _) in self._due.items()}
+        return self._list.to_json(due)
 
     # -- what verdicts mean
 
@@ -367,9 +358,9 @@ class Applying:
             text = f"Not applied: {words}. {note}"
         else:
             text = f"{_capital(words)}: {note or state.value}"
+        if not after.is_open:
+            self._list.end(after.edit.key)
         with self._lock:
-            if not after.is_open and after.edit.key not in self._ended:
-                self._ended = [*self._ended, after.edit.key][-_ENDED_SHOWN:]
             pending = self._looks.pop(after.edit.key, None)
         if pending is not None:
             pending[1]()
@@ -422,7 +413,7 @@ class Applying:
         if due is not None:
             due[1]()
 
-    # -- what is shown
+    # -- what is stored, and shown
 
     def _records(self) -> list[EditRecord]:
         return self._store.records(dataset=self._dataset, user=self._user)
@@ -431,39 +422,8 @@ class Applying:
         return self._store.records(dataset=self._dataset, user=self._user, site=site)
 
     def _refresh(self) -> None:
-        opened = self._store.records(
-            dataset=self._dataset,
-            user=self._user,
-            states=[s for s in EditState if s.is_open],
-        )
-        with self._lock:
-            ended = [self._store.get(key) for key in self._ended]
-            previewed = next((r for r in opened if r.step.preview is not None), None)
-            points = previewed.step.preview.points if previewed and previewed.step.preview else None
-            self._rows = {
-                "mode": "live" if self._is_live else "stage",
-                "waiting": [_row(r) for r in opened],
-                "ended": [_row(r) for r in ended if r is not None and not r.is_open],
-                "sides": points and [[p.to_json() for p in side] for side in points],
-            }
+        self._list.refresh()
         self.hooks.changed()
-
-
-def _row(record: EditRecord) -> dict[str, Any]:
-    edit, step = record.edit, record.step
-    return {
-        "edit": edit.key,
-        "number": step.number,
-        "kind": edit.kind.value,
-        "state": step.state.value,
-        "words": words_of(record),
-        "note": step.note,
-        "point_nm": edit.point.to_json(),
-        "suggestion": edit.site,
-        "operation": None if step.operation is None else str(step.operation),
-        "previewed": step.preview is not None,
-        "computing": record.needs_sides,
-    }
 
 
 def _capital(text: str) -> str:
