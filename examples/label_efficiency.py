@@ -1,6 +1,6 @@
 """How many labels a strategy of asking saves when a model is carried over to another volume.
 
-    python examples/label_efficiency.py DATA OUT [--parts DIR] [--images] [--budget-minutes M]
+    python examples/label_efficiency.py DATA OUT [--parts DIR] [--images] [--only WAY]
 
 What you will see: for each way (FIB-25 to gala_train, and back) a table and a plot of balanced
 accuracy, AUROC and log loss on a held-out part against the number of labels, random order against
@@ -327,6 +327,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--parts", type=Path, help="Where rendered decisions are; default OUT.")
     parser.add_argument("--images", action="store_true", help="All tokens; hours on a CPU.")
+    parser.add_argument("--only", default="", help="Ways whose name holds this text.")
     parser.add_argument("--budget-minutes", type=float, default=240.0)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -337,7 +338,10 @@ def main() -> None:
     all_ways = ways(fib, gala)
     until = time.monotonic() + 60 * given.budget_minutes
     known: dict[tuple[str, int, int], Told] = {}
-    for way, seed, fold, name, order in jobs(all_ways):
+    wanted = [way for way in all_ways if given.only.lower() in way.name.lower()]
+    if not wanted:
+        parser.error(f"--only {given.only!r} names none of {[way.name for way in all_ways]}")
+    for way, seed, fold, name, order in jobs(wanted):
         path = given.out / "runs" / slug(way.name) / f"{seed}-{fold}-{name}-{order}.json"
         if path.is_file():
             continue

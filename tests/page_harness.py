@@ -87,7 +87,7 @@ class Served:
             given.append(("Content-Length", str(len(body))))
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given)]
         head = "".join(f"{line}\r\n" for line in lines) + "\r\n"
-        with socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=60) as connection:
             # in one piece: a server that refuses before the body has come resets the connection,
             # and the answer may be lost with it
             connection.sendall(head.encode("latin-1") + body)
@@ -110,7 +110,7 @@ class Page:
             headers={"Origin": f"http://{served.host}"},
         )
         self.socket: WebSocketClientConnection = loop.run_sync(
-            lambda: websocket_connect(request), timeout=10
+            lambda: websocket_connect(request), timeout=60
         )
         self.seen: list[dict] = []
         self.hello = self.read()
@@ -118,7 +118,7 @@ class Page:
         self.snapshot = self.until("snapshot")["snapshot"]
 
     def read(self) -> dict:
-        text = self.loop.run_sync(self.socket.read_message, timeout=10)
+        text = self.loop.run_sync(self.socket.read_message, timeout=60)
         assert text is not None, "the server closed the connection"
         message = json.loads(text)
         if message["type"] == "snapshot":
@@ -136,7 +136,7 @@ class Page:
         async def go() -> None:
             await self.socket.write_message(message, binary=binary)
 
-        self.loop.run_sync(go, timeout=10)
+        self.loop.run_sync(go, timeout=60)
 
     def ask(self, kind: str, **fields) -> dict:
         """Send a request and wait for its answer."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from cb2_assist.app import ServeOptions, _applying
+from cb2_assist.app_server import ServeOptions, _applying
 from cb2_assist.cli.main import cli
 from cb2_assist.datasets.source import EditableSource
 from cb2_assist.labels.sqlite import SqliteLabelStore

@@ -100,14 +100,10 @@ def _serving(dataset: str, store: LabelStore) -> Path:
 
     Of a dataset file only the name is known here.
     """
-    from cb2_assist.app import known_voxel_nm
-    from cb2_assist.model.shipped import shipped_by, shipped_model
+    from cb2_assist.model.shipped import shipped_for
 
-    voxel_nm = known_voxel_nm(dataset)
-    if voxel_nm is not None:
-        return shipped_model(voxel_nm)
     decisions = (label.event.decision for label in store.labels(dataset=dataset))
-    return shipped_by(d.model_sha256 for d in decisions if d is not None) or shipped_model()
+    return shipped_for(dataset, (d.model_sha256 for d in decisions if d is not None))
 
 
 def _lines(document: dict[str, Any]) -> list[str]:

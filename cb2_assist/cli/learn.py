@@ -290,7 +290,7 @@ def evaluate(
     --out gets metrics.json, report.md with tables, and plots (SVG): reliability, ROC, precision and
     recall.
     """
-    from cb2_assist.learning.evaluate import Request, shipped_for
+    from cb2_assist.learning.evaluate import Request, model_for
     from cb2_assist.learning.evaluate import evaluate as measure
 
     if (training is None) != (below_z == 0):
@@ -298,7 +298,7 @@ def evaluate(
     result = measure(
         Request(
             data=data,
-            model=model or shipped_for(data),
+            model=model or model_for(data),
             out=out,
             from_z=from_z,
             training=training,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,7 +280,9 @@ def status(
             flags=store.flags(dataset=name),
         )
     for part in document["queues"]:
-        rates = saved_base_rates(part["dataset"], model)
+        rates = saved_base_rates(
+            part["dataset"], model, sha256s=Counter(part["judged_by"]).elements()
+        )
         part["base_rate"] = {k.value: rate.to_json() for k, rate in rates.items()}
     document["labels"] = url
     if as_json:

@@ -122,7 +122,7 @@ def serve(
     assistant = open_assistant(dataset, dataset_file, model, device, backend, soon=True)
     import platformdirs
 
-    from cb2_assist.app import ServeOptions, run_server
+    from cb2_assist.app_server import ServeOptions, run_server
     from cb2_assist.server.guard import LOOPBACK
 
     name = assistant.info.name

@@ -69,6 +69,11 @@ class Registry:
         return self._entries[name][1]()
 
 
+def known_voxel_nm(dataset: str) -> tuple[float, float, float] | None:
+    """Edges of the voxels of a known dataset, without opening it; None where nobody knows."""
+    return next((e.voxel_nm for e in known_datasets() if e.name == dataset), None)
+
+
 def known_datasets(*, probing: bool = False) -> list[DatasetEntry]:
     """What can be opened with ``--dataset NAME``.
 

@@ -9,6 +9,7 @@ a site and the two can never disagree. Backends share the contract tests in
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -340,6 +341,9 @@ class QueueStore(Protocol):
 
         Only of sites that this model judged with a calibrator whose id begins so.
         """
+
+    def judged_by(self, dataset: str, version: str) -> Counter[str]:
+        """How many sites each model, by SHA-256, judged last; stale ones left out."""
 
     def put_signals(self, dataset: str, version: str, signals: Mapping[str, SiteSignals]) -> None:
         """Keep what strategies look at, by site; newer signals replace older ones."""

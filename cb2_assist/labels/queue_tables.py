@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -180,6 +181,15 @@ class QueueTables(OrderTables):
             (dataset, kind.value, model_sha256, len(calibrator), calibrator),
         )
         return [float(score) for (score,) in rows]
+
+    def judged_by(self, dataset: str, version: str) -> Counter[str]:
+        """See `QueueStore.judged_by`."""
+        rows = self._readers.rows(
+            "SELECT model_sha256, count(*) FROM queue_items"
+            " WHERE dataset = ? AND version = ? AND stale IS NULL GROUP BY model_sha256",
+            (dataset, version),
+        )
+        return Counter({str(sha256): int(n) for sha256, n in rows})
 
     def draws_made(self, dataset: str, version: str, user: str) -> int:
         """See `QueueStore.draws_made`."""

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +23,7 @@ from cb2_assist.core.records import Kind
 from cb2_assist.learning.cb2_schema import LABELS, Release
 
 _ROWS = 16
+_ORIGINS = 200
 _ROUTES = {"false_split_correction": Kind.JOIN, "false_merge_identification": Kind.CUT}
 SAMPLE_TYPES = (
     "merge_edit",
@@ -111,9 +112,47 @@ def read_decisions(
                     except _SkipError as e:
                         skipped[str(e)] += 1
         except (OSError, pa.ArrowException) as e:
-            raise DatasetError(
-                f"{file} is damaged: {str(e).splitlines()[0]}. Download or export it again."
-            ) from e
+            raise _damaged(file, e) from e
+
+
+class Origin(NamedTuple):
+    """What a row of our export says of itself; both empty in others' rows."""
+
+    dataset: str
+    model_sha256: str
+
+
+def origins(file: Path) -> list[Origin]:
+    """Where the first rows of a shard are from; nothing but their metadata is read.
+
+    Raises:
+        DatasetError: The shard is damaged.
+    """
+    try:
+        with pq.ParquetFile(file) as parquet:
+            if "metadata" not in parquet.schema_arrow.names:
+                return []
+            first = next(parquet.iter_batches(_ORIGINS, columns=["metadata"]), None)
+            return [] if first is None else [_origin(row) for row in first.to_pylist()]
+    except (OSError, pa.ArrowException) as e:
+        raise _damaged(file, e) from e
+
+
+def _origin(row: Row) -> Origin:
+    try:
+        ours = _about(row).get("cb2assist")
+    except _SkipError:
+        ours = None
+    ours = ours if isinstance(ours, dict) else {}
+    model = ours.get("model")
+    sha256 = model.get("sha256") if isinstance(model, dict) else None
+    return Origin(str(ours.get("dataset") or ""), str(sha256 or ""))
+
+
+def _damaged(file: Path, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{file} is damaged: {str(error).splitlines()[0]}. Download or export it again."
+    )
 
 
 def _rows(parquet: pq.ParquetFile, names: list[str]) -> Iterator[Row]:

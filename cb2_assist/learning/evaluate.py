@@ -7,6 +7,7 @@ Decisions come from a dataset with truth (`judge_volume`) or from parquet with l
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from cb2_assist.learning.judged import Judged
 from cb2_assist.learning.prepare import load_volume
 from cb2_assist.learning.published import published
 from cb2_assist.model.card import check_card
-from cb2_assist.model.shipped import shipped_model
+from cb2_assist.model.shipped import shipped_for, shipped_model
 
 if TYPE_CHECKING:
     from cb2_assist.model.predictor import Predictor
@@ -38,6 +39,10 @@ Say = Callable[[str], None]
 METRICS, REPORT = "metrics.json", "report.md"
 UNFILTERED = "mixed segments too, each by the body that most of it is"
 """Subset with the pairs that are left out of the figures since their answer can be doubted."""
+
+
+_CB2_VOXEL_NM = (8.0, 8.0, 40.0)
+"""About what MICrONS', FlyWire's, H01's and Fish1's segmentations have; all are serial sections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +163,26 @@ def _write(out: Path, result: dict[str, Any], found: Evaluated) -> None:
         ) from e
 
 
-def shipped_for(data: Path) -> Path:
-    """Folder of the shipped model for data to evaluate; rows do not tell their voxels."""
-    from cb2_assist.learning.cb2_schema import is_decision_folder
+def model_for(data: Path) -> Path:
+    """Folder of the shipped model for data to evaluate.
+
+    Rows of our exports name the weights and the dataset that their decisions were given to. Others
+    are taken for ConnectomeBench2's, all of whose volumes are of thick sections.
+
+    Raises:
+        DatasetError: The data cannot be read.
+    """
+    from cb2_assist.learning.cb2_decisions import origins
+    from cb2_assist.learning.cb2_schema import find_shards, is_decision_folder
 
     file = data if data.is_file() else data / FILE_NAME
-    if is_decision_folder(data) or not file.is_file():
+    if is_decision_folder(data):
+        found = origins(find_shards(data, None)[0][0])
+        names = Counter(o.dataset for o in found if o.dataset)
+        if not names:
+            return shipped_model(_CB2_VOXEL_NM)
+        return shipped_for(names.most_common(1)[0][0], (o.model_sha256 for o in found))
+    if not file.is_file():
         return shipped_model()
     source = open_dataset_file(file)
     try:

@@ -59,6 +59,7 @@ def status_of(
                 "fills": [_fill(f) for f in fills],
                 "strategy": queue.order(default_scope(fills, name, version)) or DEFAULT_STRATEGY,
                 "remaining": missed_in(queue, default_scope(fills, name, version), now=now),
+                "judged_by": dict(queue.judged_by(name, version)),
                 "next": next_site(queue, default_scope(fills, name, version), user, now=now),
             }
         )

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from cb2_assist.datasets.registry import known_voxel_nm
 from cb2_assist.model.card import read_card
 from cb2_assist.resources import resource_dir
 from cb2_assist.settings import DEFAULT_MODEL, SECTIONS_MODEL
@@ -34,6 +35,21 @@ def shipped_model(voxel_nm: Iterable[float] | None = None) -> Path:
 def shipped_models() -> list[Path]:
     """Folders of all of them."""
     return [resource_dir("models") / name for name in (DEFAULT_MODEL, SECTIONS_MODEL)]
+
+
+def shipped_for(dataset: str, sha256s: Iterable[str] = ()) -> Path:
+    """Folder of the model for a dataset of which only the name is known.
+
+    By its voxels where the name is a known one, else the one behind most of its answers.
+
+    Args:
+        dataset: Name.
+        sha256s: Of the weights behind each of its answers.
+    """
+    voxel_nm = known_voxel_nm(dataset)
+    if voxel_nm is not None:
+        return shipped_model(voxel_nm)
+    return shipped_by(sha256s) or shipped_model()
 
 
 def shipped_by(sha256s: Iterable[str]) -> Path | None:

@@ -243,12 +243,12 @@ def test_a_page_at_another_port_can_do_nothing(
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
     for method, path, more in (("GET", "/ws", upgrade), ("POST", f"/state/{viewer}", {})):
-        connection = http.client.HTTPConnection(host, timeout=10)
+        connection = http.client.HTTPConnection(host, timeout=60)
         connection.request(method, path, headers={**forged, **more})
         assert connection.getresponse().status == 403, path
         connection.close()
     for path in ("/", "/?token", "/?token=", "/?token=x"):
-        connection = http.client.HTTPConnection(host, timeout=10)
+        connection = http.client.HTTPConnection(host, timeout=60)
         connection.request("GET", path, headers={"Host": host, "Cookie": stolen})
         answer = connection.getresponse()
         assert "key=" not in answer.getheader("Location", "") + answer.read().decode(), path

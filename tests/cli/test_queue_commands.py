@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from label_makers import queue_item
 from neurites import DUMBBELL, PARTNER
 from test_suggest_and_score import one_line, refused
 
 from cb2_assist.core.records import SegmentId
 from cb2_assist.labels.queue_store import Scope
 from cb2_assist.labels.store import open_store
+from cb2_assist.model.card import check_card
+from cb2_assist.model.shipped import shipped_models
 
 pytestmark = pytest.mark.usefixtures("own_data_home")
 
@@ -205,3 +209,17 @@ def test_status_tells_what_is_left_once_something_was_asked_at_random(fill, call
         waiting = part["counts"]["open"][kind]
         assert (left["random_answers"], left["interval"]) == (0, [0, waiting])
         assert left["stop"]["stop"] == (sum(part["counts"]["open"].values()) == 0 or not waiting)
+
+
+def test_status_tells_the_rate_of_the_model_that_judged(call, labels) -> None:
+    rates = {}
+    for model in map(check_card, shipped_models()):
+        with open_store(labels) as store:
+            judged = replace(queue_item(1), dataset="mine", model_sha256=model.sha256)
+            scope = Scope(judged.dataset, judged.version)
+            fill = store.queue.begin_fill(scope, None, judged.judge, 1, now=0.0)
+            store.queue.put(fill.id, [judged], done=1, now=0.0)
+        (part,) = status(call, labels)["queues"]
+        rates[model.name] = part["base_rate"]["join"]["value"], model.card["base_rates"]["join"]
+    assert all(told == own for told, own in rates.values())
+    assert len(set(rates.values())) == 2

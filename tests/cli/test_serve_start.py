@@ -9,7 +9,7 @@ import threading
 import pytest
 from neurites import DUMBBELL, LONE, PARTNER
 
-from cb2_assist import app
+from cb2_assist import app_server
 from cb2_assist.cli import main
 from cb2_assist.core.geometry import PointNm
 
@@ -30,7 +30,7 @@ def serve(capsys, neurites_file, tiny_model_folder, tmp_path, monkeypatch):
             on_ready("http://127.0.0.1:1/?token=t")
 
         monkeypatch.setattr(serving, "serve", stand_in)
-        monkeypatch.setattr(app, "warm_up", lambda *_: None)
+        monkeypatch.setattr(app_server, "warm_up", lambda *_: None)
         labels = f"sqlite:///{tmp_path / 'labels.sqlite'}"
         given = ["serve", "--dataset-file", neurites_file, "--model", tiny_model_folder]
         options = ["--device", "cpu", "--labels", labels, "--no-browser"]

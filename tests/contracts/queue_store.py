@@ -456,6 +456,15 @@ class QueueStoreContract:
         assert scores(Kind.CUT) == [0.9]
         assert scores(sha="cd" * 32) == scores(calibrator="cal-2") == []
 
+    def test_which_models_judged_is_counted_without_stale_sites(self, store) -> None:
+        put(store, 0, 1)
+        fill = store.queue.fills(DATASET, VERSION)[0]
+        others = [replace(queue_item(n), model_sha256="cd" * 32) for n in (2, 3)]
+        store.queue.put(fill.id, others, done=1, now=NOW)
+        store.queue.mark_stale(DATASET, VERSION, suggestion(1).id, "gone", user=USER, now=NOW)
+        assert store.queue.judged_by(DATASET, VERSION) == {"ab" * 32: 1, "cd" * 32: 2}
+        assert store.queue.judged_by(DATASET, "v0") == {}
+
     def test_signals_are_read_back_and_replaced_by_newer_ones(self, store, reopen) -> None:
         put(store, 1, 2)
         first = SiteSignals(0.4, 12.5, 100.0, 9000.0, (0.25, 0.5), b"\x00\x3c\x00\x40")

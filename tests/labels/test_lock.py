@@ -85,7 +85,7 @@ def test_a_killed_server_leaves_no_lock(file: Path) -> None:
     with pytest.raises(LabelFileLockedError, match=f"process {child.pid} at {URL}"):
         acquire_server_lock(file, {})
     child.send_signal(signal.SIGKILL)
-    child.communicate(timeout=10)
+    child.communicate(timeout=60)
     with acquire_server_lock(file, {}):
         assert stat.S_IMODE(server_lock_path(file).stat().st_mode) == 0o600
 

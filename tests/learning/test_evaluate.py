@@ -20,9 +20,10 @@ from cb2_assist.datasets.writer import Description, Volume, write_dataset
 from cb2_assist.labels.store import open_store
 from cb2_assist.learning.cb2_rows import em_png
 from cb2_assist.learning.contract_figures import FIGURES
-from cb2_assist.learning.evaluate import UNFILTERED
+from cb2_assist.learning.evaluate import UNFILTERED, model_for
 from cb2_assist.learning.export import export_labels
-from cb2_assist.model.card import ViewSpec
+from cb2_assist.model.card import ViewSpec, check_card
+from cb2_assist.model.shipped import shipped_models
 from cb2_assist.views.encode import encode_cb2
 from cb2_assist.views.stack import from_bytes
 
@@ -92,6 +93,26 @@ def test_a_public_release_gives_the_agreed_file(tmp_path, capsys, version, cb2_m
     printed = capsys.readouterr().out
     assert "join, all, model: n 10" in printed
     assert "skipped: 1: it is routed to no task" in printed
+
+
+def test_rows_say_which_shipped_model_is_asked(tmp_path) -> None:
+    cubes, sections = map(check_card, shipped_models())
+    told = {
+        "theirs": {},
+        "demo": {"cb2assist": {"dataset": "demo", "model": {"sha256": cubes.sha256}}},
+        "mine": {"cb2assist": {"dataset": "mine", "model": {"sha256": sections.sha256}}},
+        "by-hand": {"cb2assist": {"dataset": "mine", "model": None}},
+    }
+    asked = {}
+    for name, about in told.items():
+        row = release_row("v1", 1, "merge_edit", metadata=json.dumps(about))
+        asked[name] = model_for(write_shards(tmp_path / name, "v1", [row])).name
+    assert asked == {
+        "theirs": sections.name,
+        "demo": sections.name,
+        "mine": sections.name,
+        "by-hand": cubes.name,
+    }
 
 
 def test_one_answer_alone_is_null_not_a_number(tmp_path, capsys, cb2_model) -> None:

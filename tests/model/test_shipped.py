@@ -2,9 +2,9 @@
 
 import pytest
 
-from cb2_assist.app import DatasetChoice, build_assistant, known_voxel_nm, model_for
+from cb2_assist.app import DatasetChoice, build_assistant, model_for
 from cb2_assist.model.card import check_card
-from cb2_assist.model.shipped import shipped_by, shipped_model, shipped_models
+from cb2_assist.model.shipped import shipped_by, shipped_for, shipped_model, shipped_models
 
 CUBES, SECTIONS = "cb2-vit-tiny", "cb2-vit-tiny-sections"
 
@@ -47,7 +47,7 @@ def test_a_dataset_is_served_by_the_model_of_its_voxels(neurites_file):
     ("dataset", "name"), [("demo", SECTIONS), ("minnie65", SECTIONS), ("hemibrain", CUBES)]
 )
 def test_known_datasets_are_not_opened_for_it(dataset, name):
-    assert shipped_model(known_voxel_nm(dataset)).name == name
+    assert shipped_for(dataset).name == name
     assert model_for(DatasetChoice(name=dataset)).name == name
 
 
@@ -57,3 +57,11 @@ def test_answers_tell_which_model_they_were_given_to():
     assert shipped_by([cubes]).name == CUBES
     assert shipped_by(["f" * 64]) is None
     assert shipped_by([]) is None
+
+
+def test_a_dataset_that_nobody_knows_is_served_by_what_answered_there():
+    cubes, sections = (check_card(folder).sha256 for folder in shipped_models())
+    assert shipped_for("mine", [cubes, sections, sections]).name == SECTIONS
+    assert shipped_for("mine").name == CUBES
+    # the voxels of a known one decide, whatever answered before
+    assert shipped_for("demo", [cubes, cubes]).name == SECTIONS

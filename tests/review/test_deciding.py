@@ -382,15 +382,15 @@ def test_a_second_accept_at_an_end_is_taken_and_said(world) -> None:
 
 
 def test_none_of_these_waits_for_views_once_and_not_for_each_join(world, monkeypatch) -> None:
-    monkeypatch.setattr("cb2_assist.review.answers._EVIDENCE_WAIT_S", 1.0)
+    monkeypatch.setattr("cb2_assist.review.answers._EVIDENCE_WAIT_S", 2.0)
     never = threading.Event()
     views_of = world.assistant.views_of
     world.assistant.views_of = lambda i: (never.wait(60), views_of(i))[1]
     world.propose(ENDING)
     begun = time.monotonic()
     world.decide(world.ids[0], Verdict.NONE)
-    # a wait for each of the four joins would take 4 s
-    assert time.monotonic() - begun < 3
+    # a wait for each of the four joins would take 8 s
+    assert time.monotonic() - begun < 7
     assert len(world.log.events) == 1
     never.set()
 

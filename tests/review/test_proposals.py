@@ -43,12 +43,12 @@ def test_a_late_answer_to_an_old_proposal_is_dropped(world) -> None:
     def hold(_at, segment) -> None:
         if segment == BASE:
             begun.set()
-            assert released.wait(10)
+            assert released.wait(60)
 
     world.assistant.before = hold
     old = threading.Thread(target=world.propose, args=(BASE,))
     old.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     world.propose(CENTRE)
     shown = world.ids
     released.set()

@@ -368,7 +368,7 @@ def test_with_nothing_open_on_the_list_q_waits_for_the_search(world: World) -> N
 
     def hold(_at, _segment) -> None:
         holding.set()
-        assert release.wait(20)
+        assert release.wait(60)
 
     world.assistant.before = hold
 
@@ -378,7 +378,7 @@ def test_with_nothing_open_on_the_list_q_waits_for_the_search(world: World) -> N
 
     pressed = threading.Thread(target=press)
     pressed.start()
-    assert holding.wait(10)
+    assert holding.wait(60)
     wait_until(lambda: "Searching segment …" in world.session.screen.status.text)
     release.set()
     pressed.join(20)
@@ -394,11 +394,11 @@ def test_a_search_ends_with_the_server(world: World) -> None:
 
     def hold(_at, _segment) -> None:
         holding.set()
-        release.wait(20)
+        release.wait(60)
 
     world.assistant.before = hold
     world.walk._search.start(Scope(*PLACE, (CENTRE,)), world.session.screen.list)
-    assert holding.wait(10)
+    assert holding.wait(60)
     assert not world.walk.close(0.05), "it is in the middle of a place"
     release.set()
     assert world.walk.close(10)

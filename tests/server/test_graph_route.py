@@ -43,7 +43,7 @@ def test_the_graphs_description_is_passed_on(world, route, table):
     assert json.loads(got.body)["graph"]["n_layers"] >= 2
     # without the token the server would have refused
     bare = requests.get(
-        f"{world.cave.url}/segmentation/table/{table}/info", timeout=10, allow_redirects=False
+        f"{world.cave.url}/segmentation/table/{table}/info", timeout=60, allow_redirects=False
     )
     assert bare.status_code != 200
 

@@ -229,7 +229,7 @@ def test_a_body_is_read_from_us_alone_and_only_so_much(served) -> None:
     """The answer comes before the body, so that nobody can fill the memory."""
     for headers, number in (({}, b"403"), (served.changing, b"400")):
         lines = "".join(f"{n}: {v}\r\n" for n, v in {"Host": served.host, **headers}.items())
-        with socket.create_connection(("127.0.0.1", served.server.port), timeout=10) as plain:
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=60) as plain:
             plain.sendall(
                 f"POST /state/x HTTP/1.1\r\n{lines}Content-Length: {17 * 2**20}\r\n\r\n".encode()
             )
@@ -237,7 +237,7 @@ def test_a_body_is_read_from_us_alone_and_only_so_much(served) -> None:
 
 
 def test_endless_headers_end_the_connection(served) -> None:
-    with socket.create_connection(("127.0.0.1", served.server.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", served.server.port), timeout=60) as plain:
         plain.sendall(f"GET / HTTP/1.1\r\nHost: {served.host}\r\n".encode())
         answer = b""
         with contextlib.suppress(ConnectionError):  # reset or broken pipe, as the system likes

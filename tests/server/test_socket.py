@@ -159,11 +159,11 @@ def test_a_newer_proposal_supersedes_an_older_one(page, served) -> None:
     def hold(_at, segment) -> None:
         if segment == CENTRE:
             begun.set()
-            assert released.wait(10)
+            assert released.wait(60)
 
     served.assistant.before = hold
     page.write(json.dumps({"type": "propose", "id": "old", "at_nm": AT, "segment": str(CENTRE)}))
-    assert begun.wait(10)
+    assert begun.wait(60)
     assert _propose(page, CENTRE + 1)["ok"]
     assert page.snapshot["list"]["segment"] == str(CENTRE + 1)
     released.set()
@@ -175,7 +175,7 @@ def test_a_verdict_does_not_wait_for_a_proposal(page, served) -> None:
     _propose(page)
     chosen = page.snapshot["selected"]
     released = threading.Event()
-    served.assistant.before = lambda _at, _segment: released.wait(10)
+    served.assistant.before = lambda _at, _segment: released.wait(60)
     page.write(json.dumps({"type": "propose", "id": "slow", "at_nm": AT, "segment": str(BASE)}))
     assert page.decide(chosen)["ok"]
     assert page.snapshot["busy_with"] == str(BASE)
