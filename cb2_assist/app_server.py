@@ -12,7 +12,7 @@ from cb2_assist.assistant import Assistant
 from cb2_assist.core.errors import AssistError, BadRequestError, SegmentNotFoundError
 from cb2_assist.core.geometry import BoxVx, PointNm
 from cb2_assist.core.records import BACKGROUND, SegmentId
-from cb2_assist.datasets.source import EditableSource, GraphSource, Source
+from cb2_assist.datasets.source import EditableSource, GraphSource
 from cb2_assist.settings import SNAP_NM
 
 if TYPE_CHECKING:
