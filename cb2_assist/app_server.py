@@ -12,7 +12,7 @@ from cb2_assist.assistant import Assistant
 from cb2_assist.core.errors import AssistError, BadRequestError, SegmentNotFoundError
 from cb2_assist.core.geometry import BoxVx, PointNm
 from cb2_assist.core.records import BACKGROUND, SegmentId
-from cb2_assist.datasets.source import EditableSource, GraphSource, Source
+from cb2_assist.datasets.source import EditableSource, GraphSource
 from cb2_assist.settings import SNAP_NM
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def run_server(
         if isinstance(source, GraphSource):
             say(f"{info.name} as of {source.timestamp}; answers are kept here")
         log = DecisionLog(store, user=options.user, dataset=info.name, version=info.version)
-        applying = _applying(source, store, log, options, say)
+        applying = _applying(assistant, store, log, options, say)
         views = ViewsStore(store.views_folder) if options.keep_views else None
         scene = Scene(source.layers, begin)
         assistant.preparing = True
@@ -187,7 +187,7 @@ def run_server(
 
 
 def _applying(
-    source: Source,
+    assistant: Assistant,
     store: LabelStore,
     verdicts: DecisionLog,
     options: ServeOptions,
@@ -196,7 +196,9 @@ def _applying(
     """What applies accepted edits, as was asked for; None where nothing is to be applied."""
     from cb2_assist.decisions.edits import EditFlow
     from cb2_assist.review.applying import GRACE_S, Applying
+    from cb2_assist.review.evidence import CutSides
 
+    source = assistant.source
     name, user = source.info.name, options.user
     editor = source.editor if isinstance(source, EditableSource) else None
     if options.apply == "off":
@@ -213,8 +215,8 @@ def _applying(
         else f"accepted edits of {name} wait in a list; y applies them, one by one"
     )
     flow = EditFlow(store.edits, editor, user=user, dataset=name)
-    is_live = options.apply == "live"
-    return Applying(flow, store.edits, verdicts, user=user, dataset=name, is_live=is_live)
+    sides, is_live = CutSides(assistant.sides_at), options.apply == "live"
+    return Applying(flow, store.edits, verdicts, sides, user=user, dataset=name, is_live=is_live)
 
 
 def _prepare(assistant: Assistant, at: PointNm) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cb2_assist.decisions.labels import Labels
     from cb2_assist.suggestions.in_use import ModelsInUse
     from cb2_assist.suggestions.pipeline import Answer, Signals
+    from cb2_assist.views.site import SiteWindow
     from cb2_assist.views.stack import ViewStack
 
 log = logging.getLogger(__name__)
@@ -248,31 +249,20 @@ class Assistant(Closing):
 
     def sides_of(self, suggestion_id: str) -> list[list[list[float]]] | None:
         """Points in nm on the surface of the two sides of a cut; None for a join or unknown."""
-        import numpy as np
-
         found = (p.window_of(suggestion_id) for p in self._models.pipelines)
         window = next((w for w in found if w is not None), None)
         if window is None or window.site.kind is not Kind.CUT:
             return None
-        res, lo = np.array(tuple(window.resolution)), np.array(tuple(window.box.lo))
-        out = []
-        for side in (1, 2):
-            mask = window.label == side
-            inner = mask.copy()
-            inner[1:-1, 1:-1, 1:-1] &= (
-                mask[:-2, 1:-1, 1:-1]
-                & mask[2:, 1:-1, 1:-1]
-                & mask[1:-1, :-2, 1:-1]
-                & mask[1:-1, 2:, 1:-1]
-                & mask[1:-1, 1:-1, :-2]
-                & mask[1:-1, 1:-1, 2:]
-            )
-            voxels = np.argwhere(mask & ~inner)
-            # evenly spaced in a fixed order: the same points each time
-            step = max(1, len(voxels) // _SIDE_POINTS)
-            points = (voxels[::step][:_SIDE_POINTS] + lo + 0.5) * res
-            out.append([[float(v) for v in p] for p in points])
-        return out
+        return _points_of(window)
+
+    def sides_at(self, site: Site) -> list[list[list[float]]]:
+        """The same of the cut at any site.
+
+        Raises:
+            AssistError: The site is outside, nothing of its segment is there, or the data cannot
+                be read.
+        """
+        return _points_of(self._models.pipeline.window_at(site))
 
     def warm_up_views(self) -> None:
         """Compile what rendering needs for this dataset and model."""
@@ -300,3 +290,28 @@ class Assistant(Closing):
         sha256, data = seen
         labels.views.put(data, sha256)
         return sha256
+
+
+def _points_of(window: SiteWindow) -> list[list[list[float]]]:
+    """Points in nm on the surface of a window's two sides."""
+    import numpy as np
+
+    res, lo = np.array(tuple(window.resolution)), np.array(tuple(window.box.lo))
+    out = []
+    for side in (1, 2):
+        mask = window.label == side
+        inner = mask.copy()
+        inner[1:-1, 1:-1, 1:-1] &= (
+            mask[:-2, 1:-1, 1:-1]
+            & mask[2:, 1:-1, 1:-1]
+            & mask[1:-1, :-2, 1:-1]
+            & mask[1:-1, 2:, 1:-1]
+            & mask[1:-1, 1:-1, :-2]
+            & mask[1:-1, 1:-1, 2:]
+        )
+        voxels = np.argwhere(mask & ~inner)
+        # evenly spaced in a fixed order: the same points each time
+        step = max(1, len(voxels) // _SIDE_POINTS)
+        points = (voxels[::step][:_SIDE_POINTS] + lo + 0.5) * res
+        out.append([[float(v) for v in p] for p in points])
+    return out

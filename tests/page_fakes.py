@@ -225,7 +225,7 @@ class ToyAssistant:
     def also_called(self, suggestion_id, name):
         self.names[name] = suggestion_id
 
-    def sides_of(self, suggestion_id):  # noqa: ARG002
+    def sides_at(self, site):  # noqa: ARG002
         a = [[x * 10.0, 480.0, 480.0] for x in range(34, 46, 4)]
         return [a, [[x + 150.0, y, z] for x, y, z in a]]
 

@@ -18,7 +18,8 @@ INFO = SimpleNamespace(name="mini")
 def said(source, mode: str, store: SqliteLabelStore) -> tuple[object, list[str]]:
     words: list[str] = []
     options = ServeOptions(user="ada", apply=mode)
-    return _applying(source, store, SimpleNamespace(), options, words.append), words
+    assistant = SimpleNamespace(source=source, sides_at=None)
+    return _applying(assistant, store, SimpleNamespace(), options, words.append), words
 
 
 @pytest.fixture

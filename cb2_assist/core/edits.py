@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import SegmentId
@@ -63,6 +64,9 @@ class Anchor:
 Anchors = tuple[tuple[Anchor, ...], tuple[Anchor, ...]]
 """Of the two sides: one each of a join, sources and sinks of a cut."""
 
+Sides = tuple[tuple[PointNm, ...], tuple[PointNm, ...]]
+"""Points that a cut is to part."""
+
 
 @dataclass(frozen=True, slots=True)
 class SplitPreview:
@@ -102,8 +106,8 @@ class Edit:
     """Of a join; these two were on screen."""
     supervoxels: tuple[SegmentId, SegmentId | None] | None = None
     """The parts nearest to the site, as the decision has them."""
-    sides: tuple[tuple[PointNm, ...], tuple[PointNm, ...]] = ((), ())
-    """Of a cut: points that are to come apart."""
+    sides: Sides = ((), ())
+    """Of a cut: points that are to come apart; empty where a step brings them."""
     anchors: Anchors | None = None
     """Where it takes hold, if that is known already."""
     turns: str | None = None
@@ -123,6 +127,8 @@ class EditStep:
     """ISO 8601 UTC."""
     note: str = ""
     """What a person should know, in words."""
+    sides: Sides | None = None
+    """Of a cut that was proposed before its sides were known."""
     anchors: Anchors | None = None
     roots: tuple[SegmentId, ...] = ()
     """Objects of the two sides when they were looked at last."""
@@ -167,6 +173,17 @@ class EditRecord:
         """Where it takes hold; None before that was found out."""
         return self.step.anchors or self.edit.anchors
 
+    @property
+    def sides(self) -> Sides:
+        """Of a cut: points that are to come apart, as far as they are known."""
+        return self.step.sides or self.edit.sides
+
+    @property
+    def needs_sides(self) -> bool:
+        """Whether it is a cut that waits for its sides to be computed."""
+        is_cut = self.edit.kind is EditKind.CUT and self.anchors is None
+        return is_cut and self.state is EditState.STAGED and not all(self.sides)
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -179,14 +196,17 @@ class Operation:
     """Of an undo or redo: the operation that it turned."""
     at: str
     """When it was known to be made; ISO 8601 UTC."""
+    new_roots: tuple[SegmentId, ...] = ()
+    """Objects that it made."""
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, Any]:
         """As exports have it; numbers as text."""
         return {
             "operation_id": str(self.number),
             "kind": self.kind.value,
             "turned": None if self.turned is None else str(self.turned),
             "at": self.at,
+            "new_roots": [str(root) for root in self.new_roots],
         }
 
 

@@ -19,6 +19,7 @@ from cb2_assist.core.edits import (
     EditState,
     EditStep,
     Operations,
+    Sides,
     SplitPreview,
 )
 from cb2_assist.core.errors import AssistError, LabelError
@@ -81,7 +82,6 @@ class EditStore(Protocol):
 
 def edit_to_text(edit: Edit) -> str:
     """One line of JSON; ids as text."""
-    a, b = edit.sides
     return _text(
         {
             "point_nm": edit.point.to_json(),
@@ -90,7 +90,7 @@ def edit_to_text(edit: Edit) -> str:
             "supervoxels": None
             if edit.supervoxels is None
             else [None if s is None else str(s) for s in edit.supervoxels],
-            "sides_nm": [[p.to_json() for p in a], [p.to_json() for p in b]],
+            "sides_nm": _sides_json(edit.sides),
             "anchors": _anchors_json(edit.anchors),
             "turns": edit.turns,
             "operation": None if edit.operation is None else str(edit.operation),
@@ -132,7 +132,7 @@ def edit_from_row(
             supervoxels=None
             if supervoxels is None
             else (segment_id(supervoxels[0]), _optional_id(supervoxels[1])),
-            sides=_two_of([[PointNm.of(p) for p in side] for side in d["sides_nm"]]),
+            sides=_sides(d["sides_nm"]),
             anchors=_anchors(d["anchors"]),
             turns=d["turns"],
             operation=None if d["operation"] is None else int(d["operation"]),
@@ -148,6 +148,7 @@ def step_to_text(step: EditStep) -> str:
         {
             "at": step.at,
             "note": step.note,
+            "sides_nm": None if step.sides is None else _sides_json(step.sides),
             "anchors": _anchors_json(step.anchors),
             "roots": _ids(step.roots),
             "preview": None
@@ -157,7 +158,7 @@ def step_to_text(step: EditStep) -> str:
                 "n_sides": list(p.n_sides),
                 "n_others": p.n_others,
                 "separates": p.separates,
-                "points_nm": [[q.to_json() for q in side] for side in p.points],
+                "points_nm": _sides_json(p.points),
             },
             "sends": step.sends,
             "sent_at": step.sent_at,
@@ -176,12 +177,13 @@ def step_from_row(key: str, number: int, state: str, operation: str | None, body
     """
     try:
         d = json.loads(body)
-        p = d["preview"]
+        p, sides = d["preview"], d.get("sides_nm")  # older steps have no sides
         return EditStep(
             state=EditState(state),
             number=number,
             at=d["at"],
             note=d["note"],
+            sides=None if sides is None else _sides(sides),
             anchors=_anchors(d["anchors"]),
             roots=_ids_of(d["roots"]),
             preview=None
@@ -191,7 +193,7 @@ def step_from_row(key: str, number: int, state: str, operation: str | None, body
                 (p["n_sides"][0], p["n_sides"][1]),
                 p["n_others"],
                 p["separates"],
-                _two_of([[PointNm.of(q) for q in side] for side in p["points_nm"]]),
+                _sides(p["points_nm"]),
             ),
             sends=d["sends"],
             sent_at=d["sent_at"],
@@ -227,6 +229,14 @@ def _anchors(value: Any) -> Anchors | None:  # noqa: ANN401 - JSON
     return _two_of(
         [[Anchor(segment_id(row[0]), PointNm.of(row[1:])) for row in side] for side in value]
     )
+
+
+def _sides_json(sides: Sides) -> list[list[list[float]]]:
+    return [[p.to_json() for p in side] for side in sides]
+
+
+def _sides(value: list[list[list[float]]]) -> Sides:
+    return _two_of([[PointNm.of(p) for p in side] for side in value])
 
 
 def _two_of(sides: list[list[T]]) -> tuple[tuple[T, ...], tuple[T, ...]]:

@@ -153,7 +153,9 @@ def _operations(records: list[EditRecord]) -> Operations:
         edit, step = record.edit, record.step
         assert step.operation is not None, "the query asks for those that have one"
         if step.operation not in made:
-            made[step.operation] = Operation(step.operation, edit.kind, edit.operation, step.at)
+            made[step.operation] = Operation(
+                step.operation, edit.kind, edit.operation, step.at, step.new_roots
+            )
             forward = step.operation if record.is_forward else forward
         if edit.turns is None:
             stands[edit.key] = step.state is EditState.APPLIED

@@ -245,7 +245,7 @@ def metadata_of(row: Row, stack: ViewStack, what: SampleKind, slots: list[str]) 
         "strategy": what.strategy,
         "root_id": row.get("root_id", row["segment"]),
         "before_root_ids": roots,
-        "after_root_ids": [],
+        "after_root_ids": _after(row, what),
         "segment1_id": row["segment"],
         "segment2_id": row["partner"],
         "same_neuron": what.same_neuron,
@@ -263,6 +263,16 @@ def metadata_of(row: Row, stack: ViewStack, what: SampleKind, slots: list[str]) 
         MEASURED: base64.b64encode(stack.features.astype("<f4").tobytes()).decode(),
         **extra,
     }
+
+
+def _after(row: Row, what: SampleKind) -> list[str]:
+    """Objects that came of an edit which was made; none of a control, or where none was made."""
+    if what.sample_type not in ("merge_edit", "split_edit"):
+        return []
+    if row.get("after"):  # of the graph's history; its log names but one of the pieces of a cut
+        return list(row["after"] if what.sample_type == "merge_edit" else row["sides"])
+    made = {o["operation_id"]: o["new_roots"] for o in row.get("operations", ())}
+    return list(made.get(row.get("operation_id"), ()))
 
 
 def _md5(text: str) -> str:

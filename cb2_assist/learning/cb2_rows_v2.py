@@ -112,7 +112,7 @@ def _metadata(row: Row, stack: ViewStack, slots: list[str]) -> Row:
         "edit_point_nm": row["point_nm"],
         "is_merge": row["kind"] == Kind.JOIN.value,
         "before_root_ids": None if is_control else roots,
-        "after_root_ids": None if is_control else [],
+        "after_root_ids": None if is_control else document["after_root_ids"],
         "root_ids": roots if is_control else None,
         "cb2assist_mask_values": MASK_VALUES if "split_mask_front" in slots else None,
     }

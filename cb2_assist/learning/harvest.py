@@ -183,6 +183,8 @@ class Harvest:
                 yield {
                     "id": _name(info.name, self._history.table, d),
                     **d,
+                    # a number in folders of earlier versions
+                    "operation_id": str(d["operation_id"]),
                     "label": int(d["verdict"] == "accept"),
                     "root_id": line["root"],
                     "dataset": info.name,
@@ -336,7 +338,7 @@ def _edit_of(row: Row) -> Edit:
 
 def _name(dataset: str, graph: str, d: Row) -> str:
     """Names a decision: the same in every harvest of it."""
-    parts = (d["operation_id"], d["sample_type"], d["segment"], d["partner"])
+    parts = (int(d["operation_id"]), d["sample_type"], d["segment"], d["partner"])
     text = json.dumps([dataset, graph, *parts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

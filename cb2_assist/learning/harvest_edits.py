@@ -371,7 +371,7 @@ def _control_refused(
 def _common(edit: Edit, told: Operation, past: Past, *, touching: bool) -> Row:
     """What all decisions of an edit share."""
     return {
-        "operation_id": edit.number,
+        "operation_id": str(edit.number),
         "edited_at": _iso(edit.at if told.at is None else told.at),
         "user": edit.user,
         "before": _texts(edit.before),

@@ -12,7 +12,7 @@ from cb2_assist.core.errors import DecisionError
 from cb2_assist.core.records import Decision, Suggestion, SuggestionList, Verdict
 from cb2_assist.decisions.making import Given, asked_by, decision_on
 from cb2_assist.labels.codec import answered_sites
-from cb2_assist.review.evidence import Evidence, EvidenceCache
+from cb2_assist.review.evidence import EvidenceCache
 from cb2_assist.review.ports import Assistant, Views
 from cb2_assist.review.screen import VERDICT_WORDS, describe
 
@@ -129,13 +129,13 @@ class DecisionMaker:
             return None
         try:
             left_s = max(0.0, until - time.monotonic())
-            evidence: Evidence = self._evidence.get(suggestion, left_s)
+            views = self._evidence.views(suggestion, left_s)
         except Exception as error:  # noqa: BLE001  a verdict is worth more than its pictures
             log.warning("The views of suggestion %s are not kept: %s", suggestion.id, error)
             return None
-        if evidence.views is None:
+        if views is None:
             return None
-        sha256, data = evidence.views
+        sha256, data = views
         self._views.put(data, sha256)
         return sha256
 

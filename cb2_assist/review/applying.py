@@ -21,8 +21,12 @@ from cb2_assist.core.edits import Edit, EditKind, EditRecord, EditState
 from cb2_assist.core.errors import AssistError, DecisionError, LabelError
 from cb2_assist.core.geometry import PointNm
 from cb2_assist.core.records import Decision, Kind, SegmentId, Verdict
-from cb2_assist.decisions.edits import EditFlow, words_of
+from cb2_assist.decisions.edit_facts import words_of
+from cb2_assist.decisions.edits import EditFlow
 from cb2_assist.labels.edit_store import EditStore, StaleEditError
+from cb2_assist.review.edit_list import EditList
+from cb2_assist.review.edit_sides import EditSides, Later
+from cb2_assist.review.evidence import CutSides
 from cb2_assist.review.lanes import Lane
 
 log = logging.getLogger(__name__)
@@ -31,7 +35,7 @@ GRACE_S = 3.0
 """How long an accepted join can be taken back before it is sent, with ``--apply live``."""
 _LOOK_AGAIN_S = (2.0, 5.0, 10.0, 20.0, 60.0)
 """Pauses between look-ups of an edit whose answer was lost; the last one goes on."""
-_ENDED_SHOWN = 4
+_SIDES_END_S = 0.1
 _MOST_TRIES = 5
 
 
@@ -40,13 +44,6 @@ class Verdicts(Protocol):
 
     def verdict(self, suggestion_id: str) -> Verdict | None:
         """The answer in force on a suggestion."""
-
-
-class Later(Protocol):
-    """Calls something after a time, on any thread."""
-
-    def __call__(self, seconds: float, call: Callable[[], object]) -> Callable[[], None]:
-        """Returns what cancels it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,7 @@ class Applying:
         flow: EditFlow,
         store: EditStore,
         verdicts: Verdicts,
+        sides: CutSides,
         *,
         user: str,
         dataset: str,
@@ -84,6 +82,7 @@ class Applying:
             flow: Takes an edit from one step to the next.
             store: Keeps edits.
             verdicts: What is in force.
+            sides: Makes those of cuts; closed with this.
             user: Whose edits.
             dataset: Of which dataset.
             is_live: Whether joins are applied after the grace, without a key.
@@ -93,12 +92,13 @@ class Applying:
         self._flow, self._store, self._verdicts = flow, store, verdicts
         self._user, self._dataset, self._is_live = user, dataset, is_live
         self._grace_s, self._later = grace_s, later or _later
+        self.sides = sides
+        self._edit_sides = EditSides(flow, store, sides, self._later, self._tell_sides)
         self._lane = Lane("cb2-edits")
         self._lock = threading.RLock()
         self._due: dict[str, tuple[float, Callable[[], None]]] = {}
         self._looks: dict[str, tuple[int, Callable[[], None]]] = {}
-        self._ended: list[str] = []
-        self._rows: dict[str, Any] = {}
+        self._list = EditList(store, user=user, dataset=dataset, is_live=is_live)
         self._closed = False
         self.hooks = Hooks()
         self._refresh()
@@ -110,7 +110,7 @@ class Applying:
 
         Args:
             decision: Not recorded yet.
-            sides: Of a cut: points in nm that are to come apart.
+            sides: Of a cut: points in nm that are to come apart; None: they arrive later.
 
         Returns:
             Words where it could not be kept; the verdict is worth more, and is recorded all the
@@ -215,26 +215,21 @@ class Applying:
             self._due, self._looks = {}, {}
         for _, cancel in waits:
             cancel()
-        return self._lane.close(timeout_s)
+        self._edit_sides.close()
+        # sides are computed anew as easily; a request in progress is not sent again
+        done = self.sides.close(_SIDES_END_S)
+        return self._lane.close(timeout_s) and done
 
     @property
     def n_waiting(self) -> int:
         """Edits that wait for something."""
-        return len(self._rows["waiting"])
+        return self._list.n_waiting
 
     def to_json(self) -> dict[str, Any]:
         """The list, as the page reads it."""
         with self._lock:
-            now = time.monotonic()
-            due = {key: max(0.0, at - now) for key, (at, _) in self._due.items()}
-            rows = self._rows
-        return {
-            **rows,
-            "waiting": [
-                {**row, "due_in_ms": 1e3 * due[row["edit"]] if row["edit"] in due else None}
-                for row in rows["waiting"]
-            ],
-        }
+            due = {key: at for key, (at, _) in self._due.items()}
+        return self._list.to_json(due)
 
     # -- what verdicts mean
 
@@ -269,6 +264,9 @@ class Applying:
         if by_person and self._is_live and is_join and ahead.state is EditState.STAGED:
             self._apply_after_grace(ahead.edit.key)
             return f"It is applied in {self._grace_s:.0f} s; u cancels."
+        if ahead.needs_sides:
+            self._edit_sides.wait_for(ahead)
+            return "Its edit waits in the list; y applies it once its two sides are computed."
         return "Its edit waits in the list; y applies." if by_person else ""
 
     def _backward(self, original: EditRecord, open_ones: list[EditRecord], by_person: bool) -> str:
@@ -301,6 +299,9 @@ class Applying:
                 "NOT applied: that edit has moved on since it was shown. Look at the list and "
                 "press y again."
             )
+        if record.needs_sides:
+            why = record.step.note or "The two sides of this cut are being computed."
+            raise DecisionError(f"NOT applied: {why} Press y once they are there.")
         return self._apply(record)
 
     def _apply_quietly(self, key: str) -> None:
@@ -357,9 +358,9 @@ class Applying:
             text = f"Not applied: {words}. {note}"
         else:
             text = f"{_capital(words)}: {note or state.value}"
+        if not after.is_open:
+            self._list.end(after.edit.key)
         with self._lock:
-            if not after.is_open and after.edit.key not in self._ended:
-                self._ended = [*self._ended, after.edit.key][-_ENDED_SHOWN:]
             pending = self._looks.pop(after.edit.key, None)
         if pending is not None:
             pending[1]()
@@ -376,6 +377,13 @@ class Applying:
             # the verdict may have been turned while the request was under way
             self.follow([after.edit.site], by_person=after.is_forward)
         return text
+
+    def _tell_sides(self, after: EditRecord) -> None:
+        """The sides of a cut are there, or it is known why not."""
+        if after.is_open:
+            self._refresh()
+        else:
+            self._tell(after, after)
 
     def _apply_after_grace(self, key: str) -> None:
         def act() -> None:
@@ -405,7 +413,7 @@ class Applying:
         if due is not None:
             due[1]()
 
-    # -- what is shown
+    # -- what is stored, and shown
 
     def _records(self) -> list[EditRecord]:
         return self._store.records(dataset=self._dataset, user=self._user)
@@ -414,38 +422,8 @@ class Applying:
         return self._store.records(dataset=self._dataset, user=self._user, site=site)
 
     def _refresh(self) -> None:
-        opened = self._store.records(
-            dataset=self._dataset,
-            user=self._user,
-            states=[s for s in EditState if s.is_open],
-        )
-        with self._lock:
-            ended = [self._store.get(key) for key in self._ended]
-            previewed = next((r for r in opened if r.step.preview is not None), None)
-            points = previewed.step.preview.points if previewed and previewed.step.preview else None
-            self._rows = {
-                "mode": "live" if self._is_live else "stage",
-                "waiting": [_row(r) for r in opened],
-                "ended": [_row(r) for r in ended if r is not None and not r.is_open],
-                "sides": points and [[p.to_json() for p in side] for side in points],
-            }
+        self._list.refresh()
         self.hooks.changed()
-
-
-def _row(record: EditRecord) -> dict[str, Any]:
-    edit, step = record.edit, record.step
-    return {
-        "edit": edit.key,
-        "number": step.number,
-        "kind": edit.kind.value,
-        "state": step.state.value,
-        "words": words_of(record),
-        "note": step.note,
-        "point_nm": edit.point.to_json(),
-        "suggestion": edit.site,
-        "operation": None if step.operation is None else str(step.operation),
-        "previewed": step.preview is not None,
-    }
 
 
 def _capital(text: str) -> str:

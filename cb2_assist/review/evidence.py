@@ -1,109 +1,104 @@
-"""Fetches what the model saw, ahead of the verdict, so that a verdict does not wait for it."""
+"""Fetches what belongs to a suggestion ahead of the verdict, so that a verdict does not wait."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 
-from cb2_assist.core.records import Kind, Suggestion
-from cb2_assist.review.lanes import Lane
+from cb2_assist.core.records import Kind, Site, Suggestion
+from cb2_assist.review.ahead import Ahead
 from cb2_assist.review.ports import Assistant
-
-log = logging.getLogger(__name__)
 
 _KEPT = 32
 """Suggestions whose evidence is held; one is about 0.25 MB."""
 
+SidesNm = list[list[list[float]]]
+"""Points in nm on the two sides of a cut."""
+ViewsData = tuple[str, bytes]
+"""SHA-256 and bytes of what the model saw."""
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What belongs to one suggestion beside its numbers."""
 
-    views: tuple[str, bytes] | None
-    """SHA-256 and bytes."""
-    sides: list[list[list[float]]] | None
-    """Of a cut: points in nm on its two sides."""
+class CutSides:
+    """The two sides of cuts: for the page, which shows them, and for edits, which wait for them.
+
+    Making them reads voxels, which may take as long as a server likes.
+    """
+
+    def __init__(self, make: Callable[[Site], SidesNm]) -> None:
+        """None is made yet.
+
+        Args:
+            make: Makes those of one cut; blocks.
+        """
+        self._make = make
+        self._ahead: Ahead[SidesNm] = Ahead("cb2-sides", _KEPT)
+
+    def listen(self, on_ready: Callable[[str], object]) -> None:
+        """Have an id told when its sides are there."""
+        self._ahead.on_ready = on_ready
+
+    def of(self, suggestion_id: str, site: Site) -> Future[SidesNm]:
+        """The sides of a cut, begun now if need be; after a failure they are made again."""
+        return self._ahead.of(suggestion_id, lambda: self._make(site))
+
+    def ready(self, suggestion_id: str) -> SidesNm | None:
+        """They, if they are there already."""
+        return self._ahead.ready(suggestion_id)
+
+    def close(self, timeout_s: float) -> bool:
+        """End the thread; returns whether it ended in time."""
+        return self._ahead.close(timeout_s)
 
 
 class EvidenceCache:
-    """Evidence of the suggestions that may be decided next, made in the background."""
+    """Evidence of the suggestions that may be decided next, made in the background.
 
-    def __init__(self, assistant: Assistant, on_ready: Callable[[str], None]) -> None:
+    What the model saw is in memory and does not wait for the sides of cuts.
+    """
+
+    def __init__(
+        self, assistant: Assistant, sides: CutSides, on_ready: Callable[[str], object]
+    ) -> None:
         """Start with none.
 
         Args:
             assistant: Where evidence comes from.
+            sides: Makes those of cuts; closed with this.
             on_ready: Called with a suggestion's id when there is something to show of it.
         """
-        self._assistant = assistant
-        self._on_ready = on_ready
-        self._lane = Lane("cb2-evidence")
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Future[Evidence]] = OrderedDict()
+        self._assistant, self._sides = assistant, sides
+        self._views: Ahead[ViewsData | None] = Ahead("cb2-evidence", _KEPT)
+        self._views.on_ready = on_ready
+        sides.listen(on_ready)
 
     def want(self, suggestions: Iterable[Suggestion]) -> None:
         """Start fetching what is not there yet, in this order."""
         for suggestion in suggestions:
-            self._future(suggestion)
+            self._views_of(suggestion.id)
+            if suggestion.site.kind is Kind.CUT:
+                self._sides.of(suggestion.id, suggestion.site)
 
-    def get(self, suggestion: Suggestion, timeout_s: float) -> Evidence:
-        """Evidence of a suggestion, waiting for it if need be.
+    def views(self, suggestion: Suggestion, timeout_s: float) -> ViewsData | None:
+        """What the model saw of a suggestion, waiting for it if need be; None: not known any more.
 
         Raises:
             TimeoutError: It did not arrive in time.
         """
-        return self._future(suggestion).result(timeout_s)
+        return self._views_of(suggestion.id).result(timeout_s)
 
-    def sides(self, suggestion_id: str) -> list[list[list[float]]] | None:
+    def sides(self, suggestion_id: str) -> SidesNm | None:
         """The sides of a cut, if they are there already."""
-        ready = self._ready_one(suggestion_id)
-        return ready.sides if ready else None
+        return self._sides.ready(suggestion_id)
 
     def views_sha256(self, suggestion_id: str) -> str | None:
         """Content address of the views, if they are there already."""
-        ready = self._ready_one(suggestion_id)
-        return ready.views[0] if ready and ready.views else None
+        ready = self._views.ready(suggestion_id)
+        return ready[0] if ready else None
 
     def close(self, timeout_s: float) -> bool:
-        """End the thread; returns whether it ended in time."""
-        with self._lock:
-            for future in self._kept.values():
-                future.cancel()
-        return self._lane.close(timeout_s)
+        """End the threads; returns whether they ended in time."""
+        done = self._sides.close(timeout_s)
+        return self._views.close(timeout_s) and done
 
-    def _ready_one(self, suggestion_id: str) -> Evidence | None:
-        with self._lock:
-            future = self._kept.get(suggestion_id)
-        if future is None or not future.done() or future.cancelled() or future.exception():
-            return None
-        return future.result()
-
-    def _future(self, suggestion: Suggestion) -> Future[Evidence]:
-        with self._lock:
-            future = self._kept.get(suggestion.id)
-            if future is not None and not (future.done() and future.exception() is not None):
-                self._kept.move_to_end(suggestion.id)
-                return future
-            future = self._lane.submit(self._fetch, suggestion)
-            self._kept[suggestion.id] = future
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        future.add_done_callback(lambda done: self._ready(done, suggestion))
-        return future
-
-    def _fetch(self, suggestion: Suggestion) -> Evidence:
-        is_cut = suggestion.site.kind is Kind.CUT
-        sides = self._assistant.sides_of(suggestion.id) if is_cut else None
-        return Evidence(self._assistant.views_of(suggestion.id), sides)
-
-    def _ready(self, future: Future[Evidence], suggestion: Suggestion) -> None:
-        if future.cancelled():
-            return
-        if error := future.exception():
-            log.warning("No evidence for suggestion %s: %s", suggestion.id, error)
-        else:
-            self._on_ready(suggestion.id)
+    def _views_of(self, suggestion_id: str) -> Future[ViewsData | None]:
+        return self._views.of(suggestion_id, lambda: self._assistant.views_of(suggestion_id))

@@ -12,6 +12,7 @@ from cb2_assist.core.records import (
     Kind,
     LabelEvent,
     SegmentId,
+    Site,
     SuggestionList,
     Verdict,
 )
@@ -97,8 +98,12 @@ class Assistant(Protocol):
             view: One of `channels.VIEW_NAMES`.
         """
 
-    def sides_of(self, suggestion_id: str) -> list[list[list[float]]] | None:
-        """Points in nm on the two sides of a cut; None for a join or when unknown."""
+    def sides_at(self, site: Site) -> list[list[list[float]]]:
+        """Points in nm on the two sides of a cut; may have to read voxels.
+
+        Raises:
+            AssistError: They cannot be read; a `LookupError` too where there is nothing to part.
+        """
 
 
 class Models(Protocol):

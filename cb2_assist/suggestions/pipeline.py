@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Protocol
 
@@ -282,6 +282,20 @@ class Pipeline:
         with self._lock:
             kept = self._recent.get(suggestion_id)
         return self._views.window(kept[1]) if kept else None
+
+    def window_at(self, site: Site) -> SiteWindow:
+        """The window of any site; where edits have replaced its segment, of what is there now.
+
+        Raises:
+            AssistError: The site is outside, or nothing of its segment is there.
+        """
+        try:
+            return self._views.window(site)
+        except SegmentNotFoundError:
+            segment, _ = self._current(site.segment, site.point)
+            if segment is None or segment == site.segment:
+                raise
+            return self._views.window(replace(site, segment=segment))
 
     def also_called(self, suggestion_id: str, name: str) -> None:
         """Give a recent suggestion a second id under which its views are found."""

@@ -151,12 +151,13 @@ export function reasonTarget(view) {
 
 /**
  * The edit that `y` would take a step further: the first that waits for the person, else the first
- * whose fate is not known.
+ * whose fate is not known. A cut whose sides are being computed is passed over.
  * @param {Snapshot} view
  */
 export function nextEdit(view) {
   const waiting = view.edits?.waiting ?? [];
-  return waiting.find((edit) => edit.state === "staged") ?? waiting[0] ?? null;
+  const known = waiting.filter((edit) => !edit.computing);
+  return known.find((edit) => edit.state === "staged") ?? known[0] ?? waiting[0] ?? null;
 }
 
 /** @param {Snapshot} view */

@@ -24,7 +24,7 @@
  * @typedef {{words: string, open: number, site: string|null, explore: boolean,
  *   filling: [number, number]|null}} QueueMark
  * @typedef {{edit: string, number: number, kind: string, state: string, words: string, note: string,
- *   point_nm: number[], suggestion: string, operation: string|null, previewed: boolean,
+ *   point_nm: number[], suggestion: string, operation: string|null, previewed: boolean, computing: boolean,
  *   due_in_ms?: number|null}} EditRow
  * @typedef {{mode: "stage"|"live", waiting: EditRow[], ended: EditRow[],
  *   sides: number[][][]|null}} EditList

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ ROOT = (
     "(old) => cb2.page.view.list && cb2.page.view.list.segment !== old && !cb2.page.view.busy_with"
 )
 
+COMPUTING = "(wanted) => cb2.page.view.edits.waiting[0]?.computing === wanted"
+GATED = Path(__file__).with_name("gated_server.py")
+
 Start = Callable[..., tuple[ServerProcess, str]]
 
 
@@ -37,9 +41,10 @@ def world(tmp_path: Path, neurites_file: Path) -> Iterator[CaveWorld]:
 def start(tmp_path: Path, world: CaveWorld, tiny_model_folder: Path) -> Iterator[Start]:
     started: list[ServerProcess] = []
 
-    def run(mode: str) -> tuple[ServerProcess, str]:
+    def run(mode: str, *program: str) -> tuple[ServerProcess, str]:
         labels = labels_url(tmp_path / "labels.sqlite")
-        command = [sys.executable, "-m", "cb2_assist", "--dataset-file", str(world.file)]
+        program = program or ("-m", "cb2_assist")
+        command = [sys.executable, *program, "--dataset-file", str(world.file)]
         options = ["--model", str(tiny_model_folder), "--device", "cpu", "--labels", labels]
         where = ["--at", "485,365,725", "--no-browser", "--user", "ada", "--apply", mode]
         process = ServerProcess([*command, *options, *where], tmp_path / "server.log").start()
@@ -177,5 +182,50 @@ def test_an_accepted_cut_is_previewed_applied_and_undone(browser, world, start) 
     assert tab.snapshot["list"]["segment"] in state["segments"]
     assert not pieces & set(state["segments"])
     assert tab.verdicts == {}
+    tab.page.close()
+    assert tab.faults == []
+
+
+def test_a_cut_that_is_accepted_before_its_sides_are_computed_counts_at_once(
+    browser, world, start, tmp_path
+) -> None:
+    gate = tmp_path / "gate"
+    process, labels = start("stage", str(GATED), str(gate))
+    tab = Tab.open(browser, process.url)
+    before = proposed(tab, "cut")
+    cut = tab.decide("f")
+    assert "once its two sides are computed" in tab.status
+    # and on to the next one, without another key for the cut
+    tab.page.locator('[role=option][data-kind="join"]').first.click()
+    join = tab.decide("f")
+    told = {row["suggestion_id"]: row["verdict"] for row in rows(labels)}
+    assert told == {cut: "accept", join: "accept"}
+    assert [(r.edit.site, r.needs_sides) for r in records(labels)] == [(cut, True), (join, False)]
+    tab.until(COMPUTING, True)
+    assert "sides are being computed" in tab.page.locator("cb2-edits li .state").first.inner_text()
+    # y passes over it, to the edit that is ready
+    tab.press("y")
+    tab.until(ROOT, before)
+    tab.settle()
+    tab.press("y")
+    tab.settle()
+    assert "NOT applied" in tab.status
+    tab.page.close()
+    assert tab.faults == []
+    # a kill loses nothing: the new program computes what was missing
+    process.stop(signal.SIGKILL)
+    tab = Tab.open(browser, process.start().url)
+    tab.until(COMPUTING, True)
+    assert len(rows(labels)) == 2
+    gate.touch()
+    tab.until(COMPUTING, False)
+    tab.press("y")
+    tab.until("() => cb2.page.view.edits.waiting[0]?.previewed")
+    assert "Press y to cut" in tab.status
+    early, applied = records(labels)
+    assert (early.state, applied.state) == (EditState.STAGED, EditState.APPLIED)
+    assert all(early.sides)
+    assert early.step.preview.root in applied.step.new_roots, "of what the neuron is by now"
+    assert [o.is_merge for o in world.cave.deployment.editor.operations.values()] == [True]
     tab.page.close()
     assert tab.faults == []

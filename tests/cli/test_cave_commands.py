@@ -77,7 +77,7 @@ def test_a_decision_keeps_supervoxels_roots_and_time(world, tiny_model_folder, t
         graph = assistant.source._graph
         assert kept.timestamp == found.timestamp == assistant.source.timestamp
         assert (kept.suggestion.site.segment, kept.suggestion.site.partner) == tuple(
-            graph.root_of(part, assistant.source._time()) for part in kept.supervoxels
+            graph.root_of(part, assistant.source._objects.time) for part in kept.supervoxels
         )
         assert kept.suggestion.affinity == join.affinity
         assert kept.version == world.cave.deployment.names.table

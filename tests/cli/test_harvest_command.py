@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from beads import bead_dataset
 from cave_worlds import own_home
@@ -17,6 +18,7 @@ from histories import BEN, History, history
 from page_fakes import wait_until
 
 from cb2_assist.datasets.local import open_dataset_file
+from cb2_assist.learning.cb2_schema import find_shards
 from cb2_assist.standin.faults import Fault
 from cb2_assist.standin.served import make_served
 
@@ -64,6 +66,16 @@ def test_a_harvest_is_scored_in_its_states_and_evaluated(
     labels = lines(out / "labels.jsonl")
     assert len(labels) == n
     assert all(row["views_sha256"] and row["timestamp"] for row in labels)
+    # shards say what came of each edit, as text
+    cut = next(row for row in labels if row["sample_type"] == "split_edit")
+    files, _ = find_shards(out, "all")
+    metas = [json.loads(m) for f in files for m in pq.read_table(f)["metadata"].to_pylist()]
+    after = {m["cb2assist"]["sample_type"]: m["after_root_ids"] for m in metas}
+    assert after["split_edit"] == cut["sides"]
+    assert len(set(after["split_edit"])) == 2
+    assert len(after["merge_edit"]) == 1
+    assert after["adjacent_control"] == []
+    assert all(type(row["operation_id"]) is type(row["event_id"]) is str for row in labels)
     # the same command again finds everything there
     world.cave.faults.forget()
     code, text, _ = call("harvest", *dataset, *options, *views)

@@ -50,6 +50,7 @@ ANCHORS = ((Anchor(A, PointNm(1.0, 2.0, 3.0)),), (Anchor(B, PointNm(4.0, 5.0, 6.
 FULL = EditStep(
     EditState.APPLIED,
     note="µ – done",
+    sides=((PointNm(1, 2, 3),), (PointNm(4, 5, 6), PointNm(7, 8, 9))),
     anchors=ANCHORS,
     roots=(A, B),
     preview=SplitPreview(A, (3, 4), 1, separates=True, points=((PointNm(1, 2, 3),), ())),
@@ -144,20 +145,20 @@ class EditStoreContract:
         made = edits.advance(edits.add(edit()), FULL)
         edits.add(edit(9))
         key = (DATASET, VERSION, "site-0", USER)
-        first = Operation(big, EditKind.JOIN, None, made.step.at)
+        first = Operation(big, EditKind.JOIN, None, made.step.at, (B,))
         assert edits.operations(DATASET) == {key: Operations((first,), big)}
         turn = {"site": "site-0", "turns": "edit-0", "operation": big}
         undo = edits.advance(
             edits.add(edit(1, kind=EditKind.UNDO, **turn)), replace(FULL, operation=5)
         )
         undone = edits.advance(made, replace(FULL, state=EditState.UNDONE))
-        then = (first, Operation(5, EditKind.UNDO, big, undo.step.at))
+        then = (first, Operation(5, EditKind.UNDO, big, undo.step.at, (B,)))
         assert edits.operations(DATASET) == {key: Operations(then, None)}
         redo = edits.advance(
             edits.add(edit(2, kind=EditKind.REDO, **turn)), replace(FULL, operation=6)
         )
         edits.advance(undone, FULL)
-        then = (*then, Operation(6, EditKind.REDO, big, redo.step.at))
+        then = (*then, Operation(6, EditKind.REDO, big, redo.step.at, (B,)))
         assert edits.operations() == {key: Operations(then, 6)}
         assert edits.operations("elsewhere") == {}
 

@@ -106,14 +106,14 @@ def test_neighbours_come_from_the_graph_with_affinity_and_area(source):
     found = source.neighbours(own, MEET, 300.0)
     assert {n.segment for n in found} == {other}
     assert all(n.affinity > 0 and n.area > 0 for n in found)
-    assert {source._graph.root_of(n.own, source._time()) for n in found} == {own}
+    assert {source._graph.root_of(n.own, source._objects.time) for n in found} == {own}
     assert [n.affinity for n in found] == sorted((n.affinity for n in found), reverse=True)
 
 
 def test_a_site_keeps_the_supervoxels_of_its_two_sides(source):
     own, other = source.segment_at(IN_DUMBBELL), source.segment_at(IN_PARTNER)
     a, b = source.supervoxels(Site(Kind.JOIN, own, other, MEET))
-    graph, at = source._graph, source._time()
+    graph, at = source._graph, source._objects.time
     assert (graph.shape.layer(a), graph.shape.layer(b)) == (1, 1)
     assert (graph.root_of(a, at), graph.root_of(b, at)) == (own, other)
     assert source.supervoxels(Site(Kind.CUT, own, None, MEET)) == (a, None)
@@ -416,7 +416,7 @@ class TestTheViewersMesh:
         own = source.segment_at(IN_DUMBBELL)
         whole = self.names(source, own)
         assert len(whole) == len(source._graph.parts(own)) > 1
-        monkeypatch.setattr("cb2_assist.datasets.cave.source.MOST_DRAWN_PARTS", 1)
+        monkeypatch.setattr("cb2_assist.datasets.cave.drawn.MOST_DRAWN_PARTS", 1)
         source.current(own, MEET)
         world.cave.faults.forget()
         near = self.names(source, own)
@@ -426,7 +426,7 @@ class TestTheViewersMesh:
 
     def test_what_is_drawn_goes_along_with_where_one_looks(self, source, monkeypatch):
         own, far = source.segment_at(IN_DUMBBELL), PointNm(485.0, 365.0, 105.0)
-        monkeypatch.setattr("cb2_assist.datasets.cave.source.MOST_DRAWN_PARTS", 1)
+        monkeypatch.setattr("cb2_assist.datasets.cave.drawn.MOST_DRAWN_PARTS", 1)
         assert source.segment_at(far) == own
         assert not source.look_at(MEET), "nothing is drawn in part yet"
         near = self.names(source, own)
@@ -441,7 +441,7 @@ class TestTheViewersMesh:
 
     def test_before_anything_was_asked_some_of_it_is_drawn(self, source, monkeypatch):
         own = source.segment_at(IN_DUMBBELL)
-        monkeypatch.setattr("cb2_assist.datasets.cave.source.MOST_DRAWN_PARTS", 1)
+        monkeypatch.setattr("cb2_assist.datasets.cave.drawn.MOST_DRAWN_PARTS", 1)
         assert 0 < len(self.names(source, own)) < len(source._graph.parts(own))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
 import pytest
-from contracts.edit_store import EditStoreContract, edit
+from contracts.edit_store import FULL, EditStoreContract, edit
 from contracts.reopening import reopening
 
 from cb2_assist.core.errors import LabelError
+from cb2_assist.labels.edit_store import step_from_row, step_to_text
 from cb2_assist.labels.schema import EDITS_SINCE, MIGRATIONS, migrate
 from cb2_assist.labels.sqlite import SqliteLabelStore
 
@@ -76,3 +78,10 @@ def test_damaged_text_is_said_to_be_damaged(tmp_path: Path) -> None:
         with pytest.raises(LabelError, match="cannot be read"):
             store.edits.get("edit-0")
         assert any("The stored edit edit-0" in problem for problem in store.verify())
+
+
+def test_a_step_of_before_sides_could_come_later_is_read() -> None:
+    body = json.loads(step_to_text(FULL))
+    del body["sides_nm"]
+    read = step_from_row("edit-0", 1, "applied", None, json.dumps(body))
+    assert (read.sides, read.anchors) == (None, FULL.anchors)

@@ -122,7 +122,8 @@ def test_what_was_applied_to_the_graph_leaves_with_its_numbers(store, log, tmp_p
     log.decide(decision(2, Verdict.REJECT))
     export_labels(store, out=tmp_path)
     one, without, other = rows_of(tmp_path)
-    ours = {"operation_id": str(big), "kind": "join", "turned": None, "at": applied[0].step.at}
+    at = applied[0].step.at
+    ours = {"operation_id": str(big), "kind": "join", "turned": None, "at": at, "new_roots": []}
     assert (one["operation_id"], one["operations"]) == (str(big), [ours])
     assert (without["operation_id"], without["operations"]) == (None, [])
     assert (other["label"], other["operation_id"]) == (0, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_a_merge_is_two_objects_as_they_were_before_it(world, tmp_path) -> None:
     (edit,) = of_type(rows, "merge_edit")
     assert (edit["kind"], edit["verdict"], edit["label"]) == ("join", "accept", 1)
     assert (int(edit["segment"]), int(edit["partner"])) == before
-    assert edit["operation_id"] == number
+    assert edit["operation_id"] == str(number)
     assert PointNm.of(edit["point_nm"]).distance_nm(PointNm(200.0, 105.0, 505.0)) < 60.0
     assert edit["touching"]
     assert [int(s) for s in edit["supervoxels"]] == [world.part(a), world.part(b)]
@@ -115,7 +116,7 @@ def test_a_split_is_one_object_before_it_and_two_sides_after(world, tmp_path) ->
     (edit,) = rows
     assert edit["sample_type"] == "split_edit"
     assert (edit["kind"], edit["verdict"], edit["partner"]) == ("cut", "accept", None)
-    assert (int(edit["segment"]), edit["operation_id"]) == (whole, number)
+    assert (int(edit["segment"]), edit["operation_id"]) == (whole, str(number))
     assert tuple(map(int, edit["sides"])) == sides
     assert PointNm.of(edit["point_nm"]).distance_nm(PointNm(200.0, 105.0, 505.0)) < 60.0
     assert edit["sources_nm"] == [middle(a).to_json()]
@@ -154,7 +155,9 @@ def test_a_neighbour_that_was_joined_later_is_no_control(world, tmp_path) -> Non
         world.merge(a if bead[0] == 0 else b, bead)
     report, rows = run(world, tmp_path / "h", a, controls=16)
     partners = {
-        int(r["partner"]) for r in of_type(rows, "adjacent_control") if r["operation_id"] == first
+        int(r["partner"])
+        for r in of_type(rows, "adjacent_control")
+        if r["operation_id"] == str(first)
     }
     assert partners == {roots[bead] for bead in neighbours[3:]}
     assert report.left_out[harvest_edits.CONTROL_JOINED] >= 3
@@ -180,7 +183,7 @@ def test_what_is_cut_near_a_merge_later_casts_doubt_on_it(world, tmp_path) -> No
     world.merge(b, c)
     world.split(b, c)
     _, rows = run(world, tmp_path / "far", a)
-    assert [r["operation_id"] for r in of_type(rows, "merge_edit")] == [number]
+    assert [r["operation_id"] for r in of_type(rows, "merge_edit")] == [str(number)]
     report, rows = run(world, tmp_path / "near", a, near_nm=2500.0)
     assert not of_type(rows, "merge_edit") + of_type(rows, "junction_control")
     assert report.left_out[harvest_edits.CUT_NEAR] == 1
@@ -199,8 +202,8 @@ def test_what_was_undone_is_no_answer_and_what_was_redone_is_one(world, tmp_path
     world.undo(first)
     second = world.merge(again, beside[again], by=BEN)
     report, rows = run(world, tmp_path / "h", undone, beside[undone], redone, again)
-    assert {r["operation_id"] for r in of_type(rows, "merge_edit")} == {kept, second}
-    assert not {gone, first} & {r["operation_id"] for r in rows}
+    assert {r["operation_id"] for r in of_type(rows, "merge_edit")} == {str(kept), str(second)}
+    assert not {str(gone), str(first)} & {r["operation_id"] for r in rows}
     assert report.left_out[harvest_edits.UNDONE] == 2
     assert report.left_out[harvest_edits.UNDOING] == 4
     assert report.edits == 8
@@ -227,7 +230,7 @@ def test_a_chain_of_edits_gives_each_in_its_own_state(world, tmp_path) -> None:
         expected[world.merge(one, next_, by=BEN if one[2] % 2 else ADA)] = before
     report, rows = run(world, tmp_path / "h", chain[0])
     found = {
-        r["operation_id"]: (int(r["segment"]), int(r["partner"]))
+        int(r["operation_id"]): (int(r["segment"]), int(r["partner"]))
         for r in of_type(rows, "merge_edit")
     }
     assert found == expected
@@ -247,7 +250,7 @@ def test_edits_of_two_roots_come_once_and_since_leaves_old_ones_out(world, tmp_p
     at = world.cave.deployment.editor.operations[late].at
     since = datetime.fromtimestamp(at - 0.0005).astimezone()
     report, rows = run(world, tmp_path / "late", a, c, since=since)
-    assert [r["operation_id"] for r in rows] == [late]
+    assert [r["operation_id"] for r in rows] == [str(late)]
     assert report.edits == 1
 
 
@@ -315,6 +318,17 @@ class TestGoingOn:
                 assert run(world, out, *world.beads) == whole
         lines = (out / "edits.jsonl").read_text().splitlines()
         assert len(lines) == whole[0].edits
+
+    def test_in_a_folder_whose_operations_are_numbers(self, world, whole, tmp_path) -> None:
+        """As earlier versions wrote them; the decisions keep their names."""
+        out = tmp_path / "h"
+        run(world, out, *world.beads)
+        path = out / "edits.jsonl"
+        text = path.read_text()
+        older = re.sub(r'"operation_id":"(\d+)"', r'"operation_id":\1', text)
+        assert older != text
+        path.write_text(older)
+        assert run(world, out, *world.beads) == whole
 
     def test_kept_answers_are_not_asked_for_again(self, world, whole, tmp_path) -> None:
         run(world, tmp_path / "h", *world.beads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from page_fakes import wait_until
 from people import EDITOR
 
 from cb2_assist.core.edits import Edit, EditKind, EditState
-from cb2_assist.core.errors import DecisionError
+from cb2_assist.core.errors import DecisionError, NoAnswerError, SegmentNotFoundError
 from cb2_assist.core.records import Decision, Kind, Site, Verdict
 from cb2_assist.review.applying import Applying, Hooks
+from cb2_assist.review.evidence import CutSides, SidesNm
 from cb2_assist.standin.faults import Fault
 
 CHILD = Path(__file__).with_name("editing_child.py")
@@ -51,6 +53,23 @@ class Answers:
         return self.given.get(site)
 
 
+class Slow:
+    """Sides of cuts that come when they are let go; `fails` are raised first, one a time."""
+
+    def __init__(self) -> None:
+        self.sides: SidesNm = [[], []]
+        self.fails: list[Exception] = []
+        self.let_go = threading.Event()
+        self.asked: list[Site] = []
+
+    def __call__(self, site: Site) -> SidesNm:
+        self.asked.append(site)
+        assert self.let_go.wait(60)
+        if self.fails:
+            raise self.fails.pop(0)
+        return self.sides
+
+
 class Desk:
     """A person with verdicts and edits, as the session has them."""
 
@@ -59,6 +78,7 @@ class Desk:
         self.said: list[str] = []
         self.moved: list[tuple[frozenset[int], frozenset[int]]] = []
         self.is_live = is_live
+        self.slow = Slow()
         self.applying = self._made()
 
     def _made(self) -> Applying:
@@ -67,6 +87,7 @@ class Desk:
             person.flow(),
             person.store.edits,
             self.answers,
+            CutSides(self.slow),
             user=person.user,
             dataset=person.dataset,
             is_live=self.is_live,
@@ -84,9 +105,14 @@ class Desk:
         self.clock.calls.clear()
         self.applying = self._made()
 
-    def accept(self, edit: Edit) -> str:
+    def accept(self, edit: Edit, *, key: str = "", early: bool = False) -> str:
+        """As `f` does; early: before the sides of the cut are known."""
         made = self.decision(edit)
-        self.applying.expect(made, [[list(p) for p in side] for side in edit.sides])
+        made = replace(made, idempotency_key=key or made.idempotency_key)
+        sides = [[list(p) for p in side] for side in edit.sides]
+        if edit.kind is EditKind.CUT:
+            self.slow.sides = sides
+        self.applying.expect(made, None if early else sides)
         self.answers.given[edit.site] = Verdict.ACCEPT
         return self.applying.follow([edit.site])
 
@@ -118,7 +144,13 @@ class Desk:
     def states(self) -> list[EditState]:
         return [r.state for r in self.person.store.edits.records(dataset=self.person.dataset)]
 
+    def ready(self) -> bool:
+        """Whether the one edit that waits has all that `y` needs."""
+        return [row["computing"] for row in self.waiting] == [False]
+
     def close(self) -> None:
+        self.slow.let_go.set()
+        self.applying.sides.close(60)
         assert self.applying.close(60)
 
 
@@ -258,6 +290,110 @@ def test_a_lost_answer_is_looked_up_by_itself(live, person):
     assert "once it is known" in live.take_back(edit)
     wait_until(lambda: person.operations() == [1, 2] and not live.waiting, 60)
     assert EditState.UNDONE in live.states()
+
+
+def test_a_cut_that_is_accepted_early_gets_its_sides_when_they_come(stage, person):
+    edit = person.cut()
+    assert stage.accept(edit, early=True) == (
+        "Its edit waits in the list; y applies it once its two sides are computed."
+    )
+    assert [(r["state"], r["computing"]) for r in stage.waiting] == [("staged", True)]
+    with pytest.raises(DecisionError, match=r"NOT applied.*are being computed.*Press y once"):
+        stage.y()
+    # accepted once more meanwhile, it is one edit, computed once
+    stage.accept(edit, key="again", early=True)
+    assert stage.states() == [EditState.STAGED]
+    stage.slow.let_go.set()
+    wait_until(stage.ready, 60)
+    assert len(stage.slow.asked) == 1
+    assert "Preview: " in stage.y()
+    assert stage.y().startswith("Applied: cut of ")
+    assert person.operations() == [1]
+
+
+def test_sides_that_come_after_u_change_nothing_and_a_redo_has_them(stage, person):
+    edit = person.cut()
+    stage.accept(edit, early=True)
+    assert stage.take_back(edit) == "Its edit was not applied."
+    wait_until(lambda: stage.slow.asked, 60)
+    future = stage.applying.sides.of(edit.site, stage.slow.asked[0])
+    stage.slow.let_go.set()
+    future.result(60)
+    stage.answers.given[edit.site] = Verdict.ACCEPT
+    assert "Its edit waits" in stage.applying.follow([edit.site])
+    wait_until(stage.ready, 60)
+    assert stage.states() == [EditState.WITHDRAWN, EditState.STAGED]
+    assert "Preview: " in stage.y()
+
+
+def test_a_restart_computes_the_sides_that_were_not_there_yet(stage, person):
+    edit = person.cut()
+    stage.accept(edit, early=True)
+    wait_until(lambda: stage.slow.asked, 60)
+    stage.slow.fails = [NoAnswerError("The server is down.")]
+    stage.again()
+    stage.slow.asked.clear()
+    stage.applying.start().result(60)
+    wait_until(stage.ready, 60)
+    assert stage.slow.asked == [Site(Kind.CUT, edit.segment, None, edit.point)]
+    assert "Preview: " in stage.y()
+
+
+def test_sides_that_cannot_be_read_are_tried_again_by_themselves(stage, person):
+    stage.slow.let_go.set()
+    stage.slow.fails = [NoAnswerError("The server is down.")] * 2
+    stage.accept(person.cut(), early=True)
+    for pause in (2.0, 5.0):
+        wait_until(lambda pause=pause: [s for s, _ in stage.clock.calls] == [pause], 60)
+        (row,) = stage.waiting
+        assert row["computing"]
+        assert "The server is down. This is tried again by itself." in row["note"]
+        with pytest.raises(DecisionError, match="NOT applied: Its two sides cannot be computed"):
+            stage.y()
+        stage.clock.ring()
+    wait_until(stage.ready, 60)
+    assert stage.waiting[0]["note"] == ""
+    assert "Preview: " in stage.y()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SegmentNotFoundError("The segment is not there."), "The segment is not there."),
+        (ZeroDivisionError("oh"), "something went wrong inside cb2-assist"),
+    ],
+)
+def test_sides_that_there_are_not_end_the_edit_in_words_and_keep_the_answer(
+    stage, person, error, words
+):
+    stage.slow.let_go.set()
+    stage.slow.fails = [error]
+    edit = person.cut()
+    stage.accept(edit, early=True)
+    wait_until(lambda: not stage.waiting, 60)
+    (row,) = stage.applying.to_json()["ended"]
+    assert row["state"] == "refused"
+    assert words in row["note"]
+    assert "The answer is kept as a label." in row["note"]
+    wait_until(lambda: stage.said and words in stage.said[-1], 60)
+    assert stage.answers.given == {edit.site: Verdict.ACCEPT}
+    # accepted anew, it is tried anew
+    stage.accept(edit, key="anew", early=True)
+    wait_until(stage.ready, 60)
+
+
+def test_a_second_cut_of_one_neuron_is_applied_after_the_first(stage, person):
+    edit = person.cut()
+    other = person.join()
+    stage.accept(edit, early=True)
+    # its neuron has another id by the time that its sides are known
+    stage.accept(other)
+    assert stage.applying.apply(other.key, 1).result(60).startswith("Applied: join")
+    stage.slow.let_go.set()
+    wait_until(stage.ready, 60)
+    assert "Preview: " in stage.y()
+    assert stage.y().startswith("Applied: cut of ")
+    assert person.operations() == [1, 2]
 
 
 def test_a_server_that_is_down_leaves_the_edit_waiting(stage, person):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 from neurites import DUMBBELL, LONE, PARTNER
@@ -206,9 +207,24 @@ def test_sides_of_a_cut_lie_on_its_two_sides(assistant):
     found = assistant.suggest(AT)
     cut = next(s for s in found.suggestions if s.site.kind is Kind.CUT)
     sides = assistant.sides_of(cut.id)
+    assert assistant.sides_at(cut.site) == sides
 
     middles = [sum(p[2] for p in side) / len(side) for side in sides]
     assert abs(middles[0] - middles[1]) > 150
     assert all(0 < len(side) <= 150 for side in sides)
     join = next(s for s in found.suggestions if s.site.kind is Kind.JOIN)
     assert assistant.sides_of(join.id) is None
+
+
+def test_sides_of_a_cut_whose_segment_was_replaced_are_those_of_what_is_there_now(
+    assistant, monkeypatch
+):
+    cut = next(s.site for s in assistant.suggest(AT).suggestions if s.site.kind is Kind.CUT)
+    old = dataclasses.replace(cut, segment=SegmentId(cut.segment + 10**6))
+    with pytest.raises(SegmentNotFoundError):
+        assistant.sides_at(old)
+    asked = []
+    graph = SimpleNamespace(current=lambda *given: asked.append(given) or (cut.segment, "words"))
+    monkeypatch.setattr(assistant._models.pipeline, "_graph", graph)
+    assert assistant.sides_at(old) == assistant.sides_at(cut)
+    assert asked == [(old.segment, cut.point)]

@@ -115,9 +115,17 @@ class CaveEditor:
             DatasetError: The data cannot be read.
         """
         if kind is EditKind.CUT:
-            return self._anchors_of_cut(point, segments[0], sides)
+            return self._anchors_of_cut(point, self._now(segments[0], supervoxels), sides)
         wanted = [s if s is not None and self._is_part(s) else None for s in supervoxels or ()]
         return self._anchors_of_join(point, segments, wanted or [None, None])
+
+    def _now(
+        self, segment: SegmentId | None, supervoxels: tuple[SegmentId, SegmentId | None] | None
+    ) -> SegmentId | None:
+        """The object of a cut at this moment: edits may have replaced the one that was shown."""
+        if supervoxels is None or not self._is_part(supervoxels[0]):
+            return segment
+        return self.roots([supervoxels[0]])[0]
 
     def preview(self, anchors: Anchors, root: SegmentId, point: PointNm) -> SplitPreview:
         """What a cut would do; nothing is changed.
@@ -349,8 +357,8 @@ class CaveEditor:
     ) -> Anchors:
         if not all(sides):
             raise SegmentNotFoundError(
-                "It is not known what this cut is to part. Ask about the place again (p) and "
-                "accept the cut there; the answer is kept as a label."
+                "It is not known what this cut is to part, so that it cannot be applied. The "
+                "answer is kept as a label."
             )
         places = np.array([tuple(p) for side in sides for p in side])
         reach = float(np.abs(places - np.array(tuple(point))).max()) + max(self._resolution)

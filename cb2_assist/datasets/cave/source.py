@@ -1,32 +1,28 @@
-"""A datastack as a `Source`: voxels of the watershed, mapped to the graph's objects at one time.
-
-The state that is read has a time. A pinned dataset keeps it, so that labels stay comparable. On an
-editable graph it moves on when a segment turns out to be newer or to have been replaced, after an
-edit of one's own, and on `refresh`; ids of objects never change their meaning, so suggestions made
-earlier stay true of the objects that they name.
-"""
+"""A datastack as a `Source`: voxels of the watershed, mapped to the graph's objects at one time."""
 
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cb2_assist.core.errors import DatasetError, SegmentNotFoundError, SupersededError
-from cb2_assist.core.geometry import BoxVx, PointNm, PointVoxel, Resolution
+from cb2_assist.core.errors import DatasetError, SupersededError
+from cb2_assist.core.geometry import BoxVx, PointNm, Resolution
 from cb2_assist.core.records import BACKGROUND, SegmentId, Site
-from cb2_assist.datasets.cave.connection import Connection, Datastack, chunk_voxels, is_root
+from cb2_assist.datasets.cave.connection import Connection, Datastack, is_root
+from cb2_assist.datasets.cave.drawn import Drawn
 from cb2_assist.datasets.cave.edits import CaveEditor
 from cb2_assist.datasets.cave.graph import Graph, Neighbour
 from cb2_assist.datasets.cave.history import History
 from cb2_assist.datasets.cave.meshes import GraphMeshes
+from cb2_assist.datasets.cave.objects import Objects
+from cb2_assist.datasets.cave.places import Places
 from cb2_assist.datasets.cave.route import GraphRoute
+from cb2_assist.datasets.cave.times import iso
 from cb2_assist.datasets.chunk_cache import DEFAULT_BYTES
 from cb2_assist.datasets.dataset_file import DatasetFile
 from cb2_assist.datasets.local import LocalSource
@@ -39,14 +35,11 @@ from cb2_assist.datasets.source import (
     Mesh,
     ViewerLayers,
 )
-from cb2_assist.settings import MOST_DRAWN_PARTS, SNAP_NM
+from cb2_assist.settings import SNAP_NM
 
 _VOLUME_KEYS = ("@type", "type", "data_type", "num_channels", "scales")
 _PARTS_TRIED = 12
 """Parts of a segment in which a voxel of it is looked for."""
-_HEIRS_NAMED = 8
-_DRAWN_KEPT = 64
-"""Large objects of which it is remembered where they are drawn."""
 
 
 class CaveSource:
@@ -80,13 +73,14 @@ class CaveSource:
         )
         self._graph = Graph(connection)
         self._meshes = GraphMeshes(connection, self._graph)
-        self._finest = Resolution(*map(float, connection.graph_info["scales"][0]["resolution"]))
-        self._at = at
-        self._asked_at: PointNm | None = None
-        self._drawn_in: OrderedDict[SegmentId, BoxVx] = OrderedDict()
-        self._lock = threading.Lock()
+        finest = Resolution(*map(float, connection.graph_info["scales"][0]["resolution"]))
+        self._places = Places(self._graph.shape, finest, self.resolution, self.bounds)
+        self._objects = Objects(
+            self._graph, at, name=stack.name, pinned=stack.pinned, there=self._there
+        )
+        self._drawn = Drawn(self._graph, self._places)
         self._editor = CaveEditor(
-            connection, self._graph, self._parts_in, self._voxels.resolution, self._advance
+            connection, self._graph, self._parts_in, self._voxels.resolution, self._objects.advance
         )
         self._info = DatasetInfo(
             name=stack.name,
@@ -149,7 +143,7 @@ class CaveSource:
         supervoxel = self._voxels.segment_at(point)
         if supervoxel == BACKGROUND:
             return BACKGROUND
-        return self._graph.root_of(supervoxel, self._time())
+        return self._graph.root_of(supervoxel, self._objects.time)
 
     def locate(self, segment: SegmentId) -> PointNm | None:
         """A point inside an object, found by its parts.
@@ -161,18 +155,18 @@ class CaveSource:
             SegmentNotFoundError: Edits have replaced it; the message names by what.
             DatasetError: The data cannot be read.
         """
-        if not self._is_node(segment):
+        if not self._objects.is_node(segment):
             return None
         parts = self._graph.parts(segment)
         # from the middle of the list: an object's first parts lie where it enters the volume
         order = sorted(range(len(parts)), key=lambda i: abs(2 * i - len(parts)))
         step = max(1, len(order) // _PARTS_TRIED)
         for i in order[::step][:_PARTS_TRIED]:
-            point = point_in(self.cutout(self._box_of(int(parts[i]))), segment)
+            point = point_in(self.cutout(self._places.box_of(int(parts[i]))), segment)
             if point is not None:
                 return point
         if len(parts) and is_root(self._graph.shape, segment):
-            raise self._replaced(segment)
+            raise self._objects.replaced(segment)
         return None
 
     def cutout(self, box: BoxVx) -> Cutout:
@@ -182,7 +176,7 @@ class CaveSource:
             DatasetError: The data cannot be read, or the box is too large.
         """
         cut = self._voxels.cutout(box)
-        return replace(cut, seg=self._mapped(cut.seg, self._time()))
+        return replace(cut, seg=self._mapped(cut.seg, self._objects.time))
 
     def mesh(self, segment: SegmentId, point: PointNm, reach_nm: float) -> Mesh | None:
         """Surface of an object near a point, from the fragments there.
@@ -193,7 +187,7 @@ class CaveSource:
         Raises:
             DatasetError: There is one, but it cannot be read.
         """
-        return self._meshes.near(segment, self._nm_box(point, reach_nm))
+        return self._meshes.near(segment, self._places.nm_box(point, reach_nm))
 
     def close(self) -> None:
         """Let go of memory and connections."""
@@ -206,12 +200,12 @@ class CaveSource:
     @property
     def timestamp(self) -> str:
         """Time of the state that is read now, ISO 8601 UTC."""
-        return iso(self._time())
+        return iso(self._objects.time)
 
     @property
     def route(self) -> GraphRoute:
         """What the viewer asks the graph, through our port."""
-        return GraphRoute(self._connection, self._kept_time(), self._drawn)
+        return GraphRoute(self._connection, self._objects.kept_time(), self._drawn.box_of)
 
     @property
     def editor(self) -> CaveEditor | None:
@@ -220,15 +214,11 @@ class CaveSource:
 
     def refresh(self) -> None:
         """Read the present state from now on; a pinned one stays."""
-        if self._stack.pinned:
-            return
-        with self._lock:
-            self._at = now()
+        self._objects.refresh()
 
     def read_at(self, at: datetime) -> None:
         """Read the state of a time from now on, whatever state the dataset keeps."""
-        with self._lock:
-            self._at = at
+        self._objects.read_at(at)
 
     @property
     def history(self) -> History:
@@ -236,84 +226,13 @@ class CaveSource:
         return History(self._connection, self._graph, self._voxels)
 
     def current(self, segment: SegmentId, point: PointNm) -> tuple[SegmentId, str]:
-        """The object that is meant by an id that came from outside: the viewer, a link, a person.
-
-        A part (supervoxel) means the object that it belongs to. An object that is newer than the
-        state that is read, or that edits have replaced, moves an editable graph's state on to now;
-        a replaced one then means what came of it: if that is several objects, the one at the point.
-
-        Returns:
-            The object, and what to tell when another one has taken its place; else empty.
-
-        Raises:
-            SegmentNotFoundError: That id is no object of this graph, or several have replaced it
-                and none of them is at the point.
-            DatasetError: The graph cannot be asked.
-        """
-        self._asked_at = point
-        root, is_current = self._found(segment)
-        if is_current:
-            return root, ""
-        heirs = self._graph.successors(root, self._kept_time())
-        here = self.segment_at(point) if self._is_inside(point) else BACKGROUND
-        if here != BACKGROUND and (here in heirs or not heirs):
-            by = f" by {len(heirs)} objects" if len(heirs) > 1 else ""
-            return (
-                here,
-                f"Edits have replaced {root}{by}; this is about {here}, which is there now.",
-            )
-        return self._only_heir(root, heirs)
+        """The object that is meant by an id that came from outside; see `Objects.current`."""
+        self._drawn.ask_at(point)
+        return self._objects.current(segment, point)
 
     def latest(self, segment: SegmentId) -> tuple[SegmentId, str]:
         """As `current`, where no point is known."""
-        root, is_current = self._found(segment)
-        if is_current:
-            return root, ""
-        return self._only_heir(root, self._graph.successors(root, self._kept_time()))
-
-    def _found(self, segment: SegmentId) -> tuple[SegmentId, bool]:
-        """An object, or the one that a part belongs to, and whether it is current."""
-        if not self._is_node(segment):
-            raise self._no_object(segment)
-        if is_root(self._graph.shape, segment):
-            return segment, self._is_current(segment)
-        root, is_current = self._owner(segment), False
-        if root != BACKGROUND and not (is_current := self._is_current(root)):
-            # the state has moved on, and the part belongs to something in it
-            root = self._owner(segment)
-            is_current = root != BACKGROUND and self._is_current(root)
-        if root == BACKGROUND:
-            raise self._no_object(segment)
-        return root, is_current
-
-    def _owner(self, part: SegmentId) -> SegmentId:
-        return self._graph.root_of(part, self._time())
-
-    def _is_current(self, root: SegmentId) -> bool:
-        """Whether an object exists in the state that is read, which moves on if it may."""
-        at = self._kept_time()
-        born, latest = self._graph.life_of(root, at)
-        if born is None:
-            raise self._no_object(root)
-        if at is not None:
-            if born > at:
-                raise SegmentNotFoundError(
-                    f"Segment {root} was made by an edit of {iso(born)}, and {self._info.name} "
-                    f"keeps the state of {iso(at)}. Point at what is there in that state and "
-                    "press p."
-                )
-        elif born > self._time() or not latest:
-            self.refresh()
-        return latest
-
-    def _kept_time(self) -> datetime | None:
-        """The state that is kept for good; None where it moves on."""
-        return self._time() if self._stack.pinned else None
-
-    def _only_heir(self, root: SegmentId, heirs: list[SegmentId]) -> tuple[SegmentId, str]:
-        if len(heirs) == 1:
-            return heirs[0], f"Edits have replaced {root}; this is about {heirs[0]}."
-        raise self._replaced(root, heirs)
+        return self._objects.latest(segment)
 
     def supervoxels(self, site: Site) -> tuple[SegmentId, SegmentId | None]:
         """The parts of the two sides nearest to a site: they stay what they are for ever.
@@ -322,7 +241,7 @@ class CaveSource:
         """
         box = BoxVx.around(site.point, SNAP_NM, self.resolution).clip(self.bounds)
         parts = self._voxels.cutout(box).seg
-        owners = self._mapped(parts, self._time())
+        owners = self._mapped(parts, self._objects.time)
         nearest = _nearest(parts, owners, box, site.point, self.resolution)
         own = nearest(site.segment)
         return own, None if site.partner is None else nearest(site.partner)
@@ -335,17 +254,17 @@ class CaveSource:
             DatasetError: The graph cannot be asked.
         """
         graph = self._graph
-        if not self._is_node(segment):
-            raise self._no_object(segment)
+        if not self._objects.is_node(segment):
+            raise self._objects.no_object(segment)
         found, edges = graph.whole(segment)
         parts = found.tolist()
         if not parts:
-            raise self._no_object(segment)
+            raise self._objects.no_object(segment)
         row = {part: i for i, part in enumerate(parts)}
         pairs = [(row[a], row[b]) for a, b in edges if a in row and b in row]
         known = graph.places(parts)
-        rows = [known.get(part) or (self._middle_of(part), math.nan) for part in parts]
-        x, y, z = (c * v for c, v in zip(graph.shape.chunk, self._finest, strict=True))
+        rows = [known.get(part) or (self._places.middle_of(part), math.nan) for part in parts]
+        x, y, z = (c * v for c, v in zip(graph.shape.chunk, self._places.finest, strict=True))
         return Arbour(
             np.array([tuple(point) for point, _ in rows], np.float64).reshape(-1, 3),
             np.array([radius for _, radius in rows], np.float64),
@@ -361,7 +280,7 @@ class CaveSource:
         """
         shape = self._graph.shape
         chunks = {shape.chunk_of(int(part)) for part in self._graph.parts(segment)}
-        scale = zip(self._finest, self.resolution, strict=True)
+        scale = zip(self._places.finest, self.resolution, strict=True)
         return round(len(chunks) * math.prod(shape.chunk) * math.prod(f / r for f, r in scale))
 
     def neighbours(
@@ -375,96 +294,26 @@ class CaveSource:
         Raises:
             SupersededError: Nobody waits any more.
         """
-        self._asked_at = point
-        box = self._nm_box(point, reach_nm)
+        self._drawn.ask_at(point)
+        box = self._places.nm_box(point, reach_nm)
         try:
-            return self._graph.neighbours(segment, box, self._time())
+            return self._graph.neighbours(segment, box, self._objects.time)
         except SupersededError:
             raise
         except DatasetError:
             return None
 
     def look_at(self, point: PointNm) -> bool:
-        """See `NearSource`: within the middle half of what is drawn nothing needs to change."""
-        self._asked_at = point
-        at = point.to_voxel(self._finest)
-        with self._lock:
-            drawn = self._drawn_in.items()
-            outside = [s for s, box in drawn if not _middle_half(box).contains(at)]
-            for segment in outside:  # what is still shown is asked for again
-                del self._drawn_in[segment]
-        return bool(outside)
+        """See `Drawn.look_at`."""
+        return self._drawn.look_at(point)
 
-    def _drawn(self, segment: SegmentId) -> BoxVx | None:
-        """Where the viewer draws the surface of a large object; None is everywhere.
-
-        Around the place that was looked at or asked about last, as much as `MOST_DRAWN_PARTS`
-        allow.
-        """
-        parts = self._graph.parts(segment)
-        if len(parts) <= MOST_DRAWN_PARTS:
-            return None
-        at = self._asked_at or self._middle_of(int(parts[len(parts) // 2]))
-        shape = self._graph.shape
-        box = wider = self._nm_box(at, 1.0)
-        while int(shape.touch(parts, wider).sum()) <= MOST_DRAWN_PARTS:
-            box = wider
-            sides = zip(wider.lo, wider.hi, shape.chunk, strict=True)
-            lo, hi = zip(*((a - c, b + c) for a, b, c in sides), strict=True)
-            wider = BoxVx(PointVoxel(*lo), PointVoxel(*hi))
-        with self._lock:
-            self._drawn_in[segment] = box
-            self._drawn_in.move_to_end(segment)
-            while len(self._drawn_in) > _DRAWN_KEPT:
-                self._drawn_in.popitem(last=False)
-        return box.clip(_scaled(self.bounds, self.resolution, self._finest))
-
-    def _time(self) -> datetime:
-        with self._lock:
-            return self._at
-
-    def _advance(self, at: datetime) -> None:
-        """Read a state that has all edits up to a time of the server's clock."""
-        if not self._stack.pinned:
-            with self._lock:
-                # edits are recorded in whole milliseconds, and times go over the wire as floats
-                self._at = max(self._at, now(), at + timedelta(milliseconds=1))
+    def _there(self, point: PointNm) -> SegmentId:
+        is_inside = self.bounds.contains(point.to_voxel(self.resolution))
+        return self.segment_at(point) if is_inside else BACKGROUND
 
     def _parts_in(self, box: BoxVx) -> tuple[BoxVx, NDArray[np.uint64]]:
         box = box.clip(self.bounds)
         return box, self._voxels.cutout(box).seg
-
-    def _is_node(self, segment: SegmentId) -> bool:
-        layer = self._graph.shape.layer(segment)
-        return 1 <= layer <= self._graph.shape.n_layers
-
-    def _is_inside(self, point: PointNm) -> bool:
-        return self.bounds.contains(point.to_voxel(self.resolution))
-
-    def _no_object(self, segment: SegmentId) -> SegmentNotFoundError:
-        return SegmentNotFoundError(
-            f"{segment} is the id of no object of {self._info.name}. Point at a segment and press "
-            "p, or give an id from this dataset."
-        )
-
-    def _replaced(
-        self, segment: SegmentId, heirs: list[SegmentId] | None = None
-    ) -> SegmentNotFoundError:
-        if heirs is None:
-            heirs = self._graph.successors(segment, self._kept_time())
-        text = f"Segment {segment} is no object of {self._info.name} any more"
-        names = ", ".join(map(str, heirs[:_HEIRS_NAMED]))
-        if len(heirs) > 1:
-            more = f" and {len(heirs) - _HEIRS_NAMED} more" if len(heirs) > _HEIRS_NAMED else ""
-            return SegmentNotFoundError(
-                f"{text}: edits have cut it into {len(heirs)} objects, {names}{more}. Which one is "
-                "meant? Point at it and press p."
-            )
-        if heirs:
-            return SegmentNotFoundError(
-                f"{text}: edits have replaced it by {names}. Ask about that one."
-            )
-        return SegmentNotFoundError(f"{text}. Point at what is there now and press p.")
 
     def _mapped(self, parts: NDArray[np.uint64], at: datetime) -> NDArray[np.uint64]:
         import fastremap
@@ -476,20 +325,6 @@ class CaveSource:
             return parts
         mapped: NDArray[np.uint64] = fastremap.remap(parts, table, in_place=False)
         return np.asfortranarray(mapped)
-
-    def _box_of(self, part: int) -> BoxVx:
-        lo, hi = chunk_voxels(self._graph.shape, part)
-        return _scaled(BoxVx(PointVoxel(*lo), PointVoxel(*hi)), self._finest, self.resolution)
-
-    def _middle_of(self, part: int) -> PointNm:
-        lo, hi = chunk_voxels(self._graph.shape, part)
-        return PointNm.of((a + b) / 2 * v for a, b, v in zip(lo, hi, self._finest, strict=True))
-
-    def _nm_box(self, point: PointNm, reach_nm: float) -> BoxVx:
-        """In voxels of the finest scale, as the graph counts."""
-        box = BoxVx.around(point, reach_nm, self._finest)
-        whole = _scaled(self.bounds, self.resolution, self._finest)
-        return box.clip(whole)
 
 
 def open_cave(
@@ -513,32 +348,6 @@ def open_cave(
     except BaseException:
         connection.close()
         raise
-
-
-def now() -> datetime:
-    """This moment in whole milliseconds, as edits are recorded."""
-    at = datetime.now(UTC)
-    return at - timedelta(microseconds=at.microsecond % 1000)
-
-
-def iso(at: datetime) -> str:
-    """A time as labels keep it."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _scaled(box: BoxVx, have: Resolution, want: Resolution) -> BoxVx:
-    """The voxels of another scale that a box touches."""
-    lo = [int(np.floor(a * h / w + 1e-6)) for a, h, w in zip(box.lo, have, want, strict=True)]
-    hi = [int(np.ceil(b * h / w - 1e-6)) for b, h, w in zip(box.hi, have, want, strict=True)]
-    return BoxVx(PointVoxel(*lo), PointVoxel(*hi))
-
-
-def _middle_half(box: BoxVx) -> BoxVx:
-    """Half of a box along each axis, about its middle; at least one voxel."""
-    sides = list(zip(box.lo, box.hi, strict=True))
-    lo = PointVoxel(*(a + (b - a) // 4 for a, b in sides))
-    hi = PointVoxel(*(max(b - (b - a) // 4, a + (b - a) // 4 + 1) for a, b in sides))
-    return BoxVx(lo, hi)
 
 
 def _nearest(

@@ -14,7 +14,7 @@ from typing import Any
 
 from cb2_assist.core.errors import AssistError
 from cb2_assist.datasets.cave.connection import Connection
-from cb2_assist.datasets.cave.source import iso, now
+from cb2_assist.datasets.cave.times import iso, now
 
 _FILE = "cave_states.json"
 

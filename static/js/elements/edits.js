@@ -67,8 +67,7 @@ export class Edits extends HTMLElement {
     const state = document.createElement("span");
     state.className = "state";
     const number = row.operation ? ` · operation ${row.operation}` : "";
-    const ready = row.state === "staged" && row.previewed ? "previewed, y cuts" : STATES[row.state];
-    state.textContent = `${ready}${number}`;
+    state.textContent = `${stateOf(row)}${number}`;
     const words = document.createElement("span");
     words.className = "words";
     words.textContent = row.words;
@@ -108,6 +107,12 @@ export class Edits extends HTMLElement {
     }
     if (this.#due.size) this.#timer = setTimeout(() => this.#tick(), TICK_MS);
   }
+}
+
+/** @param {EditRow} row */
+function stateOf(row) {
+  if (row.computing) return "sides are being computed …";
+  return row.state === "staged" && row.previewed ? "previewed, y cuts" : STATES[row.state];
 }
 
 customElements.define("cb2-edits", Edits);
