@@ -10,9 +10,7 @@ model folder as `train` makes it, whose card says what it was made from and whet
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,8 +25,15 @@ from cb2_assist.core.errors import AssistError, ModelError, UsageError
 from cb2_assist.core.records import Kind
 from cb2_assist.learning.calibrate import fit_scale
 from cb2_assist.learning.finetune_cache import label_tokens, replay_tokens
+from cb2_assist.learning.finetune_card import (
+    fit_words,
+    labels_of,
+    new_card,
+    parent_of,
+    replay_words,
+    validation,
+)
 from cb2_assist.learning.finetune_fit import (
-    LEAST,
     LEVELS,
     FitPlan,
     Prior,
@@ -37,7 +42,6 @@ from cb2_assist.learning.finetune_fit import (
     folds_of,
     level_for,
     out_of_fold,
-    rarer_counts,
 )
 from cb2_assist.learning.finetune_labels import (
     Collected,
@@ -66,13 +70,6 @@ _LEAST_SCALE = 10
 """Labels of either answer from which on a question gets a scale of its own."""
 _LEAST_RANDOM = 20
 """The same of labels that were drawn at random, for a scale from those alone."""
-_WORDS = {
-    "head": "the last linear layer of each labelled question: left as it was, its bias, or all of "
-    "it held to what it was, whichever is best on held-out folds",
-    "decision": "what combines the tokens and answers, every weight pulled towards what it was",
-    "measured": "what combines the tokens and answers and the layers behind the measured tokens, "
-    "every weight pulled towards what it was",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +230,10 @@ class _Run:
         net = _as_stored(fit(self.net, *given))
         outside = out_of_fold(self.net, *given)
         scales, told = self._scales(outside, group)
-        card = self._card(scales, told)
+        card = new_card(self.plan.name, self.model, self.rows, self.fit_plan, scales, told)
         document = self._report(net, calibrator_from_card(card), told)
         card["finetune"] = {k: v for k, v in document.items() if k not in ("model", "inputs")}
-        card["validation"] = _validation(document["held_out"])
+        card["validation"] = validation(document["held_out"])
         ood, card["ood"] = self._ood(net)
         self._write(net, ood, card, document)
         return document
@@ -326,38 +323,6 @@ class _Run:
 
     # -- card and report
 
-    def _card(self, scales: Document, told: Document) -> Document:
-        plan, parent = self.plan, self.model.card
-        carried: Document = {
-            k: parent[k]
-            for k in ("trained_on", "pretraining", "views_by_species", "limits")
-            if k in parent
-        }
-        return {
-            **carried,
-            "name": plan.name or f"{parent['name']}+{self._dataset}",
-            "made_by": f"cb2-assist {__version__}, torch {torch.__version__}, {platform.machine()}",
-            "parent": {"name": self.model.name, "sha256": self.model.sha256},
-            "data": [*parent.get("data", ()), *self._sources()],
-            "recipe": asdict(self.fit_plan),
-            "seed": plan.seed,
-            "calibration": scales,
-            "calibrated_on": told,
-            "base_rates": parent["base_rates"],
-        }
-
-    @property
-    def _dataset(self) -> str:
-        return self.rows[0].dataset
-
-    def _sources(self) -> list[Document]:
-        """Where the labels are from, by version and licence, with the number of rows."""
-        count = Counter((r.dataset, r.version, r.species, r.licence) for r in self.rows)
-        keys = ("name", "version", "species", "licence")
-        return [
-            {**dict(zip(keys, of, strict=True)), "labels": n} for of, n in sorted(count.items())
-        ]
-
     def _report(self, net: MultiTaskViT, calibrator: Calibrator, told: Document) -> Document:
         old = calibrator_from_card(self.model.card)
 
@@ -370,71 +335,21 @@ class _Run:
         held = compared(self.labels.take(self.split.held), self.split.group[self.split.held])
         base = compared(self.base_held, self.base_group)
         what, why = verdict(held, base)
-        split = self.split
-        kinds = {}
-        for index, kind in enumerate(Kind):
-            mine = self.labels.task == index
-            if mine.any():
-                kinds[kind.value] = {
-                    "n": int(mine.sum()),
-                    "accepted": int(self.labels.answer[mine].sum()),
-                }
         return {
             "inputs": self.inputs,
             "model": {"name": "", "sha256": "", "folder": str(self.plan.out / MODEL)},
-            "parent": {
-                "name": self.model.name,
-                "sha256": self.model.sha256,
-                "licences": sorted(
-                    {str(d.get("licence", "")) for d in self.model.card.get("data", ())}
-                ),
-            },
-            "labels": {
-                "n": len(self.rows),
-                "dataset": self._dataset,
-                "versions": dict(Counter(r.version for r in self.rows)),
-                "kinds": kinds,
-                "licences": dict(Counter(r.licence for r in self.rows)),
-                "drawn_at_random": sum(r.explore for r in self.rows),
-                "n_learnt": int(split.learnt.sum()),
-                "n_held_out": int(split.held.sum()),
-                "n_apart": int((~split.learnt & ~split.held).sum()),
-                "by": split.by,
-                "left_out": dict(sorted(self.harvest.left_out.items())),
-            },
+            "parent": parent_of(self.model),
+            "labels": labels_of(self.rows, self.labels, self.split, self.harvest),
             "fit": {
                 **asdict(self.fit_plan),
-                "words": self._fit_words(),
-                "replay": self._replay_words(),
+                "words": fit_words(self.fit_plan.level, self.learnt),
+                "replay": replay_words(self.base, self.replay, self.fit_plan.replay_share),
             },
             "held_out": held,
             "base": base,
             "calibration": told,
             "verdict": {"is": what, "why": why},
         }
-
-    def _fit_words(self) -> str:
-        few = [k.value for k, n in rarer_counts(self.learnt).items() if n < LEAST]
-        note = ""
-        if few:
-            note = (
-                f" Too few labels of both answers to fit {' and '.join(few)}s by them (at least "
-                f"{LEAST} of each)."
-            )
-        return f"{_WORDS[self.fit_plan.level]}.{note}"
-
-    def _replay_words(self) -> str:
-        if self.base is None:
-            return (
-                "none was given, so nothing but the heads was fitted; what they knew is held by "
-                "the penalty alone. With --replay more is fitted."
-            )
-        if self.replay is None:
-            return "not replayed: so few labels bear the heads alone. It measures what is forgotten"
-        share = self.fit_plan.replay_share
-        none = [k.value for i, k in enumerate(Kind) if not (self.replay.task == i).any()]
-        note = f"; none of {' and '.join(none)}s: what those became is not measured" if none else ""
-        return f"{len(self.replay)} decisions, {share:.0%} of every batch{note}"
 
     def _write(
         self, net: MultiTaskViT, ood: OodReference, card: Document, document: Document
@@ -497,16 +412,3 @@ def _embedded(
         group,
         tokens.seen if seen else None,
     )
-
-
-def _validation(held: Document) -> Document:
-    """Figures of the held-out labels, as `train` puts them on a card."""
-    out = {}
-    for kind, f in held.items():
-        out[f"{kind} all"] = {"n": f["n"]}
-        for name in ("balanced_accuracy", "auroc", "ece15", "brier"):
-            value, ends = f["after"][name]["value"], f["after"][name]["ci95"]
-            if value is not None:
-                told = "" if ends is None else f" [{ends[0]:.3f}, {ends[1]:.3f}]"
-                out[f"{kind} all"][name] = f"{value:.3f}{told}"
-    return out
