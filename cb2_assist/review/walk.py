@@ -10,6 +10,7 @@ import logging
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -54,6 +55,9 @@ _GONE = (BackgroundError, OutOfBoundsError, SegmentNotFoundError)
 _RENEW_S = 60.0
 """A lease of ten minutes is renewed so often at most."""
 _AHEAD_WAIT_S = 60.0
+_MOST_AHEAD = 2
+"""Lists that are made ahead and kept: the next one's is still wanted when the one after is begun
+between a draw and the showing of what was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class QueueWalk:
         self._queue, self._user, self._clock = queue, user, clock
         self._lane = Lane("cb2-queue-ahead")
         self._lock = threading.Lock()
-        self._ahead: tuple[str, Future[SuggestionList]] | None = None
+        self._ahead: OrderedDict[str, Future[SuggestionList]] = OrderedDict()
         self._scope: Scope | None = None
         self._put_there: str | None = None
         """The known wrong one that is, or will be, on screen."""
@@ -313,14 +317,10 @@ class QueueWalk:
     def _taken_ahead(self, item: QueueItem) -> SuggestionList:
         """The list at a site, which may have been made while the person looked at another."""
         with self._lock:
-            ahead = self._ahead
-        if ahead is None or ahead[0] != item.suggestion.id:
+            ahead = self._ahead.pop(item.suggestion.id, None)
+        if ahead is None:
             return self._suggest(item)
-        try:
-            found = ahead[1].result(_AHEAD_WAIT_S)
-        finally:
-            with self._lock:
-                self._ahead = None
+        found = ahead.result(_AHEAD_WAIT_S)
         if f"{found.model_sha256} {found.calibrator}" != self._assistant.judge:
             # another model was taken up since
             return self._suggest(item)
@@ -414,11 +414,15 @@ class QueueWalk:
         item = None if seeded is None else seeded.item
         if item is None and following is not None:
             item = self._queue.item(*self._at, following.site)
-        if item is None or (self._ahead is not None and self._ahead[0] == item.suggestion.id):
+        if item is None:
             return
         made: Future[SuggestionList] = Future()
         with self._lock:
-            self._ahead = (item.suggestion.id, made)
+            if item.suggestion.id in self._ahead:
+                return
+            self._ahead[item.suggestion.id] = made
+            while len(self._ahead) > _MOST_AHEAD:
+                self._ahead.popitem(last=False)
         try:
             made.set_result(self._suggest(item))
         except BaseException as error:  # noqa: BLE001  the future carries it to whoever asks

@@ -136,7 +136,7 @@ def test_others_on_its_list_are_labels_as_ever(world: SeededWorld) -> None:
 
 def test_one_that_is_gone_gives_way_to_the_draw(world: SeededWorld) -> None:
     world.assistant.gone = {world.rejected}
-    world.walk._ahead = None
+    world.walk._ahead.clear()
     world.q()
     assert world.drawn.seeded is None
     assert world.states().get("stale", 0) == 0
