@@ -108,7 +108,7 @@ def test_a_decision_has_the_fields_that_the_page_records(assistant, labels, tmp_
         user="page",
         state=StateFile(tmp_path / "state.json"),
     )
-    session.propose(session.begin_proposal(Cursor(AT, None)), Cursor(AT, None))
+    session.proposals.propose(session.proposals.begin(Cursor(AT, None)), Cursor(AT, None))
     found = session.screen.list
     chosen = found.suggestions[1]
     session.decide(Answer(chosen.id, Verdict.REJECT, "k", "d", 2000.0, 0.0, 100.0))

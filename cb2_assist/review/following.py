@@ -40,9 +40,9 @@ def begin_following(
     if not about & retired:
         return None
     answered = _answered(shown, {**screen.verdicts})
-    number = session.begin_move()
+    number = session.proposals.begin_move()
     arrival = Arrival(shown.at, None, None, text)
-    return lambda: session.show(
+    return lambda: session.proposals.show(
         number,
         lambda: _without(assistant.suggest(shown.at, None), answered, pieces),
         arrival,

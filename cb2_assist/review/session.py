@@ -2,7 +2,7 @@
 
 The session is the page's only memory; every browser tab paints its snapshot. Methods block and may
 be called from any thread. Those that change the order of things (select, decide, undo, redo) are
-meant to be called one after another; `propose` may run beside them.
+meant to be called one after another; `proposals.propose` may run beside them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 from cb2_assist.core.errors import DecisionError
 from cb2_assist.core.geometry import PointNm
-from cb2_assist.core.records import SegmentId, SuggestionList
 from cb2_assist.decisions.log import Seen
 from cb2_assist.review.answers import Answer, DecisionMaker, GivenReason
 from cb2_assist.review.applying import Applying
@@ -25,12 +24,12 @@ from cb2_assist.review.freshness import Freshness
 from cb2_assist.review.ports import Assistant, Log, Views
 from cb2_assist.review.proposals import Proposals
 from cb2_assist.review.screen import QueueMark, Screen
-from cb2_assist.review.state import Cursor, StateFile
+from cb2_assist.review.state import StateFile
 from cb2_assist.review.travel import Arrival, SharedLink, arrive, share_neuroglancer, share_own
 
 
 class ReviewSession:
-    """What is on screen, as the server and the queue see it; its parts do the work."""
+    """What is on screen, as the server and the queue see it; `proposals` bring the lists."""
 
     def __init__(
         self,
@@ -73,14 +72,15 @@ class ReviewSession:
             look_ahead=self._look_ahead,
             on_change=self._changed,
         )
-        self._proposals = Proposals(self._board, assistant, decisions, state)
+        self.proposals = Proposals(self._board, assistant, decisions, state)
+        """Puts lists on screen."""
         self._deciding = Deciding(
             self._board,
             decisions,
             DecisionMaker(assistant, views, self._evidence, user=user),
             self._evidence,
             self._blind,
-            list_of=self._proposals.list_of,
+            list_of=self.proposals.list_of,
             applying=applying,
             freshness=freshness,
             on_event=self._recorded,
@@ -183,46 +183,6 @@ class ReviewSession:
         with self._board.lock:
             if mark != self._board.screen.queue:
                 self._board.change(replace(self._board.screen, queue=mark))
-
-    # -- proposals
-
-    def begin_proposal(self, cursor: Cursor, arrival: Arrival | None = None) -> int:
-        """See `Proposals.begin`."""
-        return self._proposals.begin(cursor, arrival)
-
-    def begin_move(self) -> int:
-        """See `Proposals.begin_move`."""
-        return self._proposals.begin_move()
-
-    def end_move(self, number: int, text: str, level: str = "info") -> str:
-        """See `Proposals.end_move`."""
-        return self._proposals.end_move(number, text, level)
-
-    def is_newest(self, number: int) -> bool:
-        """See `Proposals.is_newest`."""
-        return self._proposals.is_newest(number)
-
-    def propose(self, number: int, cursor: Cursor, arrival: Arrival | None = None) -> str | None:
-        """See `Proposals.propose`."""
-        return self._proposals.propose(number, cursor, arrival)
-
-    def show(
-        self,
-        number: int,
-        find: Callable[[], SuggestionList],
-        arrival: Arrival | None = None,
-        beside: frozenset[SegmentId] = frozenset(),
-    ) -> str | None:
-        """See `Proposals.show`."""
-        return self._proposals.show(number, find, arrival, beside)
-
-    def expect_resume(self) -> None:
-        """See `Proposals.expect_resume`."""
-        self._proposals.expect_resume()
-
-    def resume(self, propose: Callable[[int, Cursor], str | None] | None = None) -> str | None:
-        """See `Proposals.resume`."""
-        return self._proposals.resume(propose)
 
     # -- verdicts
 

@@ -149,27 +149,27 @@ class QueueWalk:
         return self._next(shown)
 
     def show(self, number: int, begun: Future[Step]) -> str | None:
-        """Put the site on screen that `begin` came to; see `ReviewSession.show`."""
+        """Put the site on screen that `begin` came to; see `Proposals.show`."""
         try:
             step = begun.result()
         except AssistError as error:
-            self._session.end_move(number, str(error), "warn")
+            self._session.proposals.end_move(number, str(error), "warn")
             raise
         except BaseException:
-            self._session.end_move(number, "The queue failed.", "error")
+            self._session.proposals.end_move(number, "The queue failed.", "error")
             raise
         scope = step.scope
         if scope is None:
-            return self._session.end_move(number, step.text)
+            return self._session.proposals.end_move(number, step.text)
         self._put_there = None if step.seeded is None else step.seeded.name
         self._enter(scope)
-        text = self._session.show(number, lambda: self._find(number, scope, step))
+        text = self._session.proposals.show(number, lambda: self._find(number, scope, step))
         self._look_soon()
         return text
 
     def resume(self) -> str | None:
         """Take up the last session, at the site of the queue if that was on screen."""
-        return self._session.resume(self._propose_again)
+        return self._session.proposals.resume(self._propose_again)
 
     def seen(self) -> None:
         """A page is there: keep the site that it shows from others."""
@@ -298,7 +298,7 @@ class QueueWalk:
 
     def _first_found(self, number: int, scope: Scope) -> Draw | None:
         """Wait until the search has found something, and say how far it is."""
-        while self._session.is_newest(number):
+        while self._session.proposals.is_newest(number):
             ended = not self._search.wait_for_news(scope)
             taken = draw(self._queue, scope, self._user, now=self._clock())
             if taken is not None or ended:
@@ -359,24 +359,24 @@ class QueueWalk:
         return self._assistant.suggest(site.point, site.segment, include=asked)
 
     def _propose_again(self, number: int, cursor: Cursor) -> str | None:
-        """As `ReviewSession.propose`, but a site of the queue stays one."""
+        """As `Proposals.propose`, but a site of the queue stays one."""
         if (seeded := self._seeded_at(cursor)) is not None:
             scope = default_scope(self._queue.fills(*self._at), *self._at)
             self._put_there = None if seeded.seeded is None else seeded.seeded.name
             self._enter(scope)
-            text = self._session.show(number, lambda: self._find(number, scope, seeded))
+            text = self._session.proposals.show(number, lambda: self._find(number, scope, seeded))
             self._look_soon()
             return text
         drawn = self._queue.last_draw(*self._at, self._user)
         item = None if drawn is None else self._queue.item(*self._at, drawn.site)
         if drawn is None or item is None or cursor != Cursor(item.site.point, item.site.segment):
-            return self._session.propose(number, cursor)
+            return self._session.proposals.propose(number, cursor)
         if self._is_open(drawn.site):
             if self._queue.held(*self._at, self._user) != drawn:
-                return self._session.propose(number, cursor)
+                return self._session.proposals.propose(number, cursor)
             self._queue.renew(drawn, now=self._clock())
         self._enter(self._scope_of(drawn))
-        text = self._session.show(number, lambda: self._list_at(drawn))
+        text = self._session.proposals.show(number, lambda: self._list_at(drawn))
         self._look_soon()
         return text
 

@@ -180,7 +180,7 @@ class RunningServer:
             )
 
         if start_at is None:
-            self.session.expect_resume()
+            self.session.proposals.expect_resume()
         try:
             self._mount = self._open(open_at, options.port, saved.port)
         except BaseException:
@@ -248,10 +248,10 @@ class RunningServer:
         if self._applying is not None:
             self._applying.start()
         if start_at is None:
-            self._hub.propose_unasked(self._walk.resume if self._walk else session.resume)
+            self._hub.propose_unasked(self._walk.resume if self._walk else session.proposals.resume)
         elif start_at.segment is not None:
-            number = session.begin_proposal(start_at)
-            self._hub.propose_unasked(lambda: session.propose(number, start_at))
+            number = session.proposals.begin(start_at)
+            self._hub.propose_unasked(lambda: session.proposals.propose(number, start_at))
 
 
 def _freshness(source: object) -> Freshness | None:

@@ -155,8 +155,8 @@ class Hub:
         session = self.session
         match message:
             case Propose(cursor):
-                number = session.begin_proposal(cursor)
-                return self.propose(lambda: session.propose(number, cursor))
+                number = session.proposals.begin(cursor)
+                return self.propose(lambda: session.proposals.propose(number, cursor))
             case Queue(leave):
                 return self._walk(leave)
             case Goto(text):
@@ -204,7 +204,7 @@ class Hub:
         walk = self.walk
         if walk is None:
             raise DecisionError("This server has no queue.")
-        number = self.session.begin_move()
+        number = self.session.proposals.begin_move()
         begun = self._in_order.submit(walk.begin, leave)
         return self.propose(lambda: walk.show(number, begun))
 
@@ -230,8 +230,8 @@ class Hub:
         arrival = self.session.go(text)
         cursor, session = arrival.cursor, self.session
         if cursor is not None:
-            number = session.begin_proposal(cursor, arrival)
-            self.propose_unasked(lambda: session.propose(number, cursor, arrival))
+            number = session.proposals.begin(cursor, arrival)
+            self.propose_unasked(lambda: session.proposals.propose(number, cursor, arrival))
         return Reply(arrival.text, {"at_nm": arrival.at.to_json(), "proposes": cursor is not None})
 
     def _use_model(self, folder: str | None) -> Reply:
@@ -251,7 +251,7 @@ class Hub:
         text = f"{now['name']} ({now['sha256'][:8]}) answers {same}.{told}"
         session.say(text, "warn" if told else "good")
         if session.screen.list is not None:
-            self.propose_unasked(self.walk.resume if self.walk else session.resume)
+            self.propose_unasked(self.walk.resume if self.walk else session.proposals.resume)
         known = self.models.known_models()
         self._tell_all({"type": "models", "models": known})
         return Reply(text, {"models": known})

@@ -37,7 +37,7 @@ class World:
 
     def propose(self, segment: int = CENTRE) -> str | None:
         cursor = Cursor(AT, segment)
-        return self.session.propose(self.session.begin_proposal(cursor), cursor)
+        return self.session.proposals.propose(self.session.proposals.begin(cursor), cursor)
 
     def decide(self, suggestion_id: str, verdict: Verdict = Verdict.ACCEPT, **fields) -> str:
         self.keys += 1

@@ -41,7 +41,7 @@ def open_session(tmp_path, log):
         )
         opened.append(session)
         cursor = Cursor(AT, CENTRE)
-        session.propose(session.begin_proposal(cursor), cursor)
+        session.proposals.propose(session.proposals.begin(cursor), cursor)
         return session
 
     yield make

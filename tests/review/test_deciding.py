@@ -202,7 +202,7 @@ def test_a_reject_offers_reasons_and_names_the_verdict_that_they_are_about(world
     assert said.startswith("Other neuron: rejected join of")
     assert world.session.snapshot()["reasons"] == {first: "other_neuron"}
     again = world.open()
-    again.resume()
+    again.proposals.resume()
     assert again.snapshot()["reasons"] == {first: "other_neuron"}
     again.close(5)
 
@@ -323,7 +323,7 @@ def test_closed_rivals_are_still_closed_after_a_restart(world) -> None:
     first, second, _, third = world.ids
     world.decide(first)
     again = world.open()
-    again.resume()
+    again.proposals.resume()
     assert again.screen.implied == {second: first, third: first}
     again.close(5)
 
@@ -354,7 +354,9 @@ def test_none_of_these_is_refused_when_other_joins_were_on_screen(world) -> None
 def test_of_the_joins_that_none_rejects_only_the_drawn_one_was_drawn(world) -> None:
     found = toy_list(ENDING, AT)
     drawn = Draw(5, found.suggestions[1].id, "{}", "margin", False, 0.1, 0.9, 12)
-    world.session.show(world.session.begin_move(), lambda: replace(found, drawn=drawn))
+    world.session.proposals.show(
+        world.session.proposals.begin_move(), lambda: replace(found, drawn=drawn)
+    )
     first, second, _, third = world.ids
     world.decide(first, Verdict.NONE)
     decision = world.log.events[-1].decision

@@ -62,7 +62,7 @@ def test_a_restart_resumes_at_the_first_open_row(world) -> None:
     first, second = world.ids[:2]
     world.decide(first)
     again = world.open()
-    again.resume()
+    again.proposals.resume()
     assert [s.id for s in again.screen.suggestions] == world.ids
     assert again.screen.verdicts == {first: Verdict.ACCEPT}
     assert again.screen.selected == second
@@ -74,7 +74,7 @@ def test_a_list_of_another_segmentation_version_is_not_resumed(world) -> None:
     world.propose()
     StateFile(world.path).update(version="older")
     again = world.open()
-    again.resume()
+    again.proposals.resume()
     assert again.screen.list is None
     again.close(5)
 
@@ -91,12 +91,12 @@ def test_a_verdict_typed_before_a_restart_waits_for_its_list(world) -> None:
     world.propose()
     earlier = world.ids[1]
     world.session = world.open()
-    world.session.expect_resume()
+    world.session.proposals.expect_resume()
     late = threading.Thread(target=world.decide, args=(earlier,))
     late.start()
     late.join(0.05)
     assert late.is_alive()
-    world.session.resume()
+    world.session.proposals.resume()
     late.join(10)
     assert [e.decision.suggestion.id for e in world.log.events] == [earlier]
     assert world.session.screen.verdicts == {earlier: Verdict.ACCEPT}
@@ -109,17 +109,17 @@ def test_a_resume_that_fails_lets_verdicts_go_on(world) -> None:
     world.propose()
     world.assistant.before = fail
     world.session = world.open()
-    world.session.expect_resume()
+    world.session.proposals.expect_resume()
     with pytest.raises(BackgroundError):
-        world.session.resume()
+        world.session.proposals.resume()
     with pytest.raises(DecisionError, match="NOT recorded"):
         world.decide("0123456789abcdef")
 
 
 def test_a_proposal_that_must_wait_for_the_first_start_says_so(world) -> None:
-    world.session.begin_proposal(Cursor(AT, CENTRE))
+    world.session.proposals.begin(Cursor(AT, CENTRE))
     assert "getting ready" not in world.session.snapshot()["status"]["text"]
 
     world.assistant.preparing = True
-    world.session.begin_proposal(Cursor(AT, CENTRE))
+    world.session.proposals.begin(Cursor(AT, CENTRE))
     assert "getting ready" in world.session.snapshot()["status"]["text"]

@@ -94,7 +94,7 @@ class World:
 
     def q(self, leave: str | None = "shown") -> str | None:
         """Press q, by default at what is on screen."""
-        number = self.session.begin_move()
+        number = self.session.proposals.begin_move()
         site = (self.mark or {}).get("site") if leave == "shown" else leave
         begun: Future = Future()
         try:
@@ -105,7 +105,7 @@ class World:
 
     def p(self, segment: int = CENTRE) -> None:
         cursor = Cursor(AT, segment)
-        self.session.propose(self.session.begin_proposal(cursor), cursor)
+        self.session.proposals.propose(self.session.proposals.begin(cursor), cursor)
 
     def decide(self, verdict: Verdict = Verdict.ACCEPT, site: str | None = None) -> None:
         self.session.decide(self.answer(site or self.session.screen.selected, verdict))
@@ -488,7 +488,7 @@ def test_a_list_made_ahead_is_kept_when_the_one_after_it_is_begun_early(world: W
     world.fill()
     world.q()
     expected = world.made_ahead()
-    number = world.session.begin_move()
+    number = world.session.proposals.begin_move()
     begun: Future = Future()
     begun.set_result(world.walk.begin(world.answer(world.site, Verdict.SKIP)))
     # the skip is an event, so the look ahead may come before what was drawn is shown
@@ -528,7 +528,7 @@ def test_q_is_quicker_than_p(world: World, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_later_p_makes_q_void(world: World) -> None:
     world.fill()
-    number = world.session.begin_move()
+    number = world.session.proposals.begin_move()
     begun: Future = Future()
     begun.set_result(world.walk.begin(None))
     world.p()
